@@ -1,0 +1,70 @@
+# Bedplate: the two commands a newcomer needs are `make run` and `make test`.
+
+CARGO   ?= cargo
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+BIN     := $(TARGET)/release/bedplate
+export BEDPLATE_BIN := $(abspath $(BIN))
+
+BUILD_PACKAGES := gcc libc6-dev make
+RUN_PACKAGES   := nvme-cli
+TEST_PACKAGES  := $(shell sed 's/\#.*//' tests/packages.txt)
+
+FUZZ_SECONDS ?= 5
+CRASH_KILLS  ?= 50
+SIM_SEEDS    ?= 2000
+
+.PHONY: run build test test-long lint fuzz test-tools clean
+
+## Builds the release binary and starts the appliance in the foreground on the quickstart configuration.
+run:
+	@$(call need,$(BUILD_PACKAGES) $(RUN_PACKAGES))
+	$(CARGO) build --release --package bedplate
+	@mkdir -p var
+	exec $(BIN) serve --config config/examples/quickstart.toml
+
+build:
+	@$(call need,$(BUILD_PACKAGES))
+	$(CARGO) build --release --package bedplate
+
+## Everything that must pass before a change lands; what takes longer is in test-long.
+test: test-tools lint build fuzz
+	CRASH_KILLS=$(CRASH_KILLS) SIM_SEEDS=$(SIM_SEEDS) \
+		$(CARGO) nextest run --workspace --cargo-profile sim --no-fail-fast
+
+## The same with long loops: 1,000 kills, 100,000 seeds, ten minutes of fuzzing a target.
+test-long: CRASH_KILLS := 1000
+test-long: SIM_SEEDS := 100000
+test-long: FUZZ_SECONDS := 600
+test-long: test-tools lint build fuzz
+	CRASH_KILLS=$(CRASH_KILLS) SIM_SEEDS=$(SIM_SEEDS) \
+		$(CARGO) nextest run --workspace --cargo-profile sim --no-fail-fast --profile long
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --all-features -- --deny warnings
+
+## A short run of every fuzz target from its committed seeds.
+fuzz: test-tools
+	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh
+
+## What the tests need beyond the Rust toolchain, installed when missing.
+test-tools:
+	@$(call need,$(BUILD_PACKAGES) $(TEST_PACKAGES))
+	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+	@tests/vm/prepare.sh
+
+clean:
+	$(CARGO) clean
+
+# Installs the Debian packages named in $(1) that are not there; says nothing when all are.
+define need
+missing=$$(for p in $(1); do \
+	dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+if [ -n "$$missing" ]; then \
+	echo "installing from Debian's packages:" $$missing; \
+	$(SUDO) apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+fi
+endef
