@@ -1,0 +1,416 @@
+//! The io_uring backend: one ring per core.
+//!
+//! Entries are queued while tasks run and submitted once per turn. When the kernel's queue is full
+//! they wait in a queue of ours, which the table of operations bounds (plus one entry per cancel,
+//! listener and eventfd).
+//!
+//! `user_data`: an [`OpKey`] word; words whose low half is [`SPECIAL`] or above are ours (eventfd,
+//! answers to cancels, listeners). The table of operations is far smaller than that.
+#![expect(
+    unsafe_code,
+    reason = "entries name memory that the kernel reads and writes"
+)]
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, IoSlice, Read};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::ptr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use io_uring::squeue::Entry;
+use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode};
+
+use super::files::FileHandle;
+use super::fixed::FixedTable;
+use super::listeners::{Delivery, ListenerKey, Listeners, Need};
+use super::{Handle, Op, Outcome, entries, files, sockets};
+use crate::fs::{FileInfo, OpenOptions};
+use crate::op::{Completions, MAX_OPS, OpKey, Scratch};
+use crate::probe::{RingFeatures, build_ring};
+use crate::remote::Remote;
+use crate::time::Instant;
+
+/// Entries of the submission queue; the completion queue has [`COMPLETION_ENTRIES`].
+const SUBMISSION_ENTRIES: u32 = 512;
+const COMPLETION_ENTRIES: u32 = 4096;
+
+/// Low half of `user_data` from which on a completion is not an operation's.
+const SPECIAL: u32 = 0xFFFF_0000;
+const EVENT: u64 = u64::MAX;
+const IGNORED: u64 = u64::MAX - 1;
+
+const _: () = assert!(MAX_OPS < SPECIAL as usize);
+
+pub(crate) struct UringBackend {
+    ring: IoUring,
+    features: RingFeatures,
+    backlog: VecDeque<Entry>,
+    is_event_armed: bool,
+    event_rang: bool,
+    listeners: Listeners,
+    finished: VecDeque<(OpKey, io::Result<Outcome>)>,
+    fixed: Option<Rc<FixedTable>>,
+    random: File,
+}
+
+impl UringBackend {
+    /// A ring for this thread, with what the kernel has.
+    pub(crate) fn new() -> io::Result<UringBackend> {
+        let (ring, features) = build_ring(SUBMISSION_ENTRIES, COMPLETION_ENTRIES)?;
+        let registered = ring
+            .submitter()
+            .register_files_sparse(super::fixed::FIXED_FILES);
+        Ok(UringBackend {
+            fixed: registered.is_ok().then(FixedTable::new),
+            ring,
+            features,
+            backlog: VecDeque::with_capacity(256),
+            is_event_armed: false,
+            event_rang: false,
+            listeners: Listeners::default(),
+            finished: VecDeque::with_capacity(64),
+            random: File::open("/dev/urandom")?,
+        })
+    }
+
+    pub(crate) fn now(&mut self) -> Instant {
+        crate::clock::now()
+    }
+
+    pub(crate) fn wall_clock_ms(&mut self) -> u64 {
+        crate::clock::wall_clock_ms()
+    }
+
+    pub(crate) fn fill_random(&mut self, bytes: &mut [u8]) {
+        self.random
+            .read_exact(bytes)
+            .expect("/dev/urandom always answers");
+    }
+
+    /// Queues the entry of an operation; it reaches the kernel at the end of this turn.
+    pub(crate) fn submit(&mut self, key: OpKey, op: &mut Op, scratch: &mut Scratch) {
+        let entry = match op {
+            Op::Read {
+                file,
+                offset,
+                list,
+                skip,
+            } => entries::read(file, *offset + *skip as u64, list, *skip, scratch),
+            Op::Write {
+                file,
+                offset,
+                list,
+                skip,
+            } => entries::write(file, *offset + *skip as u64, list, *skip, scratch),
+            Op::Sync { file } => entries::sync(file),
+            Op::Discard {
+                file,
+                offset,
+                len_bytes,
+            } => entries::discard(file, *offset, *len_bytes),
+            Op::Readable { socket } => entries::poll(socket, libc::POLLIN | libc::POLLRDHUP),
+            Op::Writable { socket } => entries::poll(socket, libc::POLLOUT),
+            Op::Connect { socket, addr } => entries::connect(socket, *addr, scratch),
+            Op::Accept { listener } => {
+                let (delivery, need) = self.listeners.accept(listener.raw_fd(), key);
+                self.deliver(delivery);
+                return self.meet(need);
+            }
+        };
+        self.queue(entry.user_data(key.to_word()));
+    }
+
+    pub(crate) fn cancel(&mut self, key: OpKey) {
+        if self.listeners.cancel(key) {
+            self.finished.push_back((key, Err(cancelled())));
+            return;
+        }
+        self.queue(
+            opcode::AsyncCancel::new(key.to_word())
+                .build()
+                .user_data(IGNORED),
+        );
+    }
+
+    fn queue(&mut self, entry: Entry) {
+        if self.backlog.is_empty() && self.push(&entry) {
+            return;
+        }
+        self.backlog.push_back(entry);
+    }
+
+    /// Puts an entry in the kernel's queue if there is room.
+    fn push(&mut self, entry: &Entry) -> bool {
+        // SAFETY: what the entry points to (buffers, vectors, an address) belongs to its operation
+        // in the table and stays valid and unmoved until the completion is reaped; see `op.rs`.
+        // Entries of cancels, listeners and the eventfd point to nothing.
+        unsafe { self.ring.submission().push(entry).is_ok() }
+    }
+
+    fn flush_backlog(&mut self) {
+        while let Some(entry) = self.backlog.pop_front() {
+            if !self.push(&entry) {
+                self.backlog.push_front(entry);
+                return;
+            }
+        }
+    }
+
+    /// Submits what is queued and delivers what has completed.
+    pub(crate) fn reap(&mut self, completions: &mut Completions<'_>) {
+        self.unregister_stale();
+        self.enter_if_needed();
+        self.drain_completions(completions);
+        while let Some((key, result)) = self.finished.pop_front() {
+            completions.complete(key, result);
+        }
+    }
+
+    fn enter_if_needed(&mut self) {
+        loop {
+            self.flush_backlog();
+            let submission = self.ring.submission();
+            let asks = submission.taskrun() || submission.cq_overflow();
+            if submission.is_empty() && !asks {
+                return;
+            }
+            drop(submission);
+            let entered = self.ring.submit();
+            tolerate(entered).expect("io_uring_enter failed while submitting");
+            // A full queue has more behind it; with a full completion queue the kernel refuses
+            // entries until completions were taken, so the rest waits for the next turn.
+            if self.backlog.is_empty() || !self.ring.submission().is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn drain_completions(&mut self, completions: &mut Completions<'_>) {
+        // One batch per turn: completions of this batch cannot make the loop longer.
+        for _ in 0..COMPLETION_ENTRIES {
+            let Some(entry) = self.ring.completion().next() else {
+                return;
+            };
+            self.completed(&entry, completions);
+        }
+    }
+
+    fn completed(&mut self, entry: &cqueue::Entry, completions: &mut Completions<'_>) {
+        let word = entry.user_data();
+        match word {
+            IGNORED => {}
+            EVENT => {
+                self.is_event_armed = false;
+                self.event_rang = true;
+            }
+            _ if word as u32 >= SPECIAL => self.listener_completed(word, entry),
+            _ => {
+                let key = OpKey::from_word(word);
+                let result = outcome(completions.op_mut(key), entry.result());
+                completions.complete(key, result);
+            }
+        }
+    }
+
+    fn listener_completed(&mut self, word: u64, entry: &cqueue::Entry) {
+        let key = ListenerKey {
+            place: word as u32 - SPECIAL,
+            generation: (word >> 32) as u32,
+        };
+        let result = check(entry.result()).map(|fd| {
+            // SAFETY: an accept's result is a new descriptor that nobody else owns.
+            unsafe { OwnedFd::from_raw_fd(fd as RawFd) }
+        });
+        let goes_on = cqueue::more(entry.flags());
+        let (delivery, need) = self.listeners.completed(key, result, goes_on);
+        self.deliver(delivery);
+        self.meet(need);
+    }
+
+    /// Completes an accept with its connection.
+    fn deliver(&mut self, delivery: Delivery) {
+        let Some((op, result)) = delivery else { return };
+        let accepted = result.and_then(|fd| {
+            sockets::tune(fd.as_fd());
+            let socket = TcpStream::from(fd);
+            let peer = socket.peer_addr()?;
+            Ok(Outcome::Accepted(
+                Handle::socket(OwnedFd::from(socket)),
+                peer,
+            ))
+        });
+        self.finished.push_back((op, accepted));
+    }
+
+    fn meet(&mut self, need: Need) {
+        match need {
+            Need::Nothing => {}
+            Need::Arm(key, fd) => self.queue(self.accept_entry(fd).user_data(listener_word(key))),
+            Need::Stop(key) => {
+                let cancel = opcode::AsyncCancel::new(listener_word(key));
+                self.queue(cancel.build().user_data(IGNORED));
+            }
+        }
+    }
+
+    fn accept_entry(&self, fd: RawFd) -> Entry {
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        if self.features.multishot_accept {
+            return opcode::AcceptMulti::new(Fd(fd)).flags(flags).build();
+        }
+        opcode::Accept::new(Fd(fd), ptr::null_mut(), ptr::null_mut())
+            .flags(flags)
+            .build()
+    }
+
+    /// Sleeps until a completion, the core's eventfd (see `arm_event`) or the timeout.
+    pub(crate) fn park(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        if !self.finished.is_empty() {
+            return Ok(());
+        }
+        self.flush_backlog();
+        if !self.backlog.is_empty() {
+            // What is not submitted would never wake us.
+            return tolerate(self.ring.submit());
+        }
+        let mut args = SubmitArgs::new();
+        let timespec = timeout.map(Timespec::from);
+        if let Some(timespec) = &timespec {
+            args = args.timespec(timespec);
+        }
+        tolerate(self.ring.submitter().submit_with_args(1, &args))
+    }
+
+    /// Silences the core's eventfd and polls it. While the core is announced as sleeping this would
+    /// lose a wake: the ring of the bell that it silences may belong to a word not yet seen.
+    pub(crate) fn arm_event(&mut self, remote: &Remote) {
+        if std::mem::take(&mut self.event_rang) {
+            remote.drain_event();
+        }
+        if !self.is_event_armed {
+            let poll = opcode::PollAdd::new(Fd(remote.event_fd()), libc::POLLIN as u32);
+            self.queue(poll.build().user_data(EVENT));
+            self.is_event_armed = true;
+        }
+    }
+
+    pub(crate) fn open_file(
+        &mut self,
+        path: &Path,
+        options: &OpenOptions,
+    ) -> io::Result<(Handle, FileInfo)> {
+        self.unregister_stale();
+        let (file, info) = files::open(path, options)?;
+        let slot = self.fixed.as_ref().and_then(|table| table.take());
+        let registered = slot.filter(|slot| self.register(slot.index(), file.as_raw_fd()));
+        Ok((
+            Handle::file(FileHandle::new(file, registered, options)),
+            info,
+        ))
+    }
+
+    fn register(&self, index: u32, fd: RawFd) -> bool {
+        self.ring
+            .submitter()
+            .register_files_update(index, &[fd])
+            .is_ok()
+    }
+
+    fn unregister_stale(&mut self) {
+        if let Some(fixed) = &self.fixed {
+            fixed.sweep(|index| {
+                self.register(index, -1);
+            });
+        }
+    }
+
+    pub(crate) fn listen(&mut self, addr: SocketAddr) -> io::Result<(Handle, SocketAddr)> {
+        let (fd, local_addr) = sockets::listen(addr)?;
+        self.listeners.add(fd.as_raw_fd())?;
+        Ok((Handle::socket(fd), local_addr))
+    }
+
+    pub(crate) fn close_listener(&mut self, listener: &Handle) {
+        let Some((key, waiting)) = self.listeners.remove(listener.raw_fd()) else {
+            return;
+        };
+        self.finished
+            .extend(waiting.into_iter().map(|op| (op, Err(cancelled()))));
+        // The armed accept holds the socket open: without this, newcomers would still connect.
+        let _ = sockets::shutdown(listener.fd(), Shutdown::Both);
+        self.meet(Need::Stop(key));
+    }
+
+    pub(crate) fn new_socket(&mut self, addr: SocketAddr) -> io::Result<Handle> {
+        sockets::new_socket(addr).map(Handle::socket)
+    }
+
+    pub(crate) fn try_recv(&mut self, socket: &Handle, bytes: &mut [u8]) -> io::Result<usize> {
+        sockets::try_recv(socket.fd(), bytes)
+    }
+
+    pub(crate) fn try_send(
+        &mut self,
+        socket: &Handle,
+        slices: &[IoSlice<'_>],
+    ) -> io::Result<usize> {
+        sockets::try_send(socket.fd(), slices)
+    }
+
+    pub(crate) fn shutdown(&mut self, socket: &Handle) -> io::Result<()> {
+        sockets::shutdown(socket.fd(), Shutdown::Both)
+    }
+
+    pub(crate) fn peer_addr(&mut self, socket: &Handle) -> io::Result<SocketAddr> {
+        sockets::peer_addr(socket.fd())
+    }
+
+    pub(crate) fn local_addr(&mut self, socket: &Handle) -> io::Result<SocketAddr> {
+        sockets::local_addr(socket.fd())
+    }
+}
+
+fn cancelled() -> io::Error {
+    io::Error::from_raw_os_error(libc::ECANCELED)
+}
+
+fn listener_word(key: ListenerKey) -> u64 {
+    u64::from(key.generation) << 32 | u64::from(SPECIAL + key.place)
+}
+
+/// A completion's number as a result.
+fn check(result: i32) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
+}
+
+fn outcome(op: &Op, result: i32) -> io::Result<Outcome> {
+    match (op, check(result)) {
+        (Op::Read { .. } | Op::Write { .. }, Ok(count)) => Ok(Outcome::Bytes(count)),
+        (Op::Discard { .. }, Err(error)) if is_unsupported(&error) => {
+            Err(io::Error::from(io::ErrorKind::Unsupported))
+        }
+        (_, Ok(_)) => Ok(Outcome::Done),
+        (_, Err(error)) => Err(error),
+    }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
+}
+
+/// Errors of an enter that pass by themselves: interrupted, timed out, or the completion queue
+/// must be drained first.
+fn tolerate(entered: io::Result<usize>) -> io::Result<()> {
+    match entered {
+        Ok(_) => Ok(()),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
+            _ => Err(error),
+        },
+    }
+}
