@@ -1,0 +1,25 @@
+//! NVMe, NVMe over Fabrics and NVMe/TCP structures and codecs; no I/O.
+//!
+//! Every structure exists as a byte-exact view (`wire_struct!`: a `repr(C)` struct of
+//! little-endian fields with size and offsets asserted at compile time) and, where the bytes pack
+//! several values, as a meaning (a plain struct with `decode` and `encode`). Decoders take bytes
+//! from strangers: they never panic, never allocate and keep values they do not know.
+//!
+//! Both directions are here because the test hosts speak through the same crate as the target.
+//!
+//! * [`nvme`]: commands, completions, identify data, logs, features, registers
+//!   (NVM Express base 2.0, NVM command set 1.0).
+//! * [`fabrics`]: Connect, properties, discovery (NVMe over Fabrics, base 2.0 section 3 and 6).
+//! * [`tcp`]: PDUs, framing, digests (NVMe/TCP transport 1.0).
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), no_std)]
+
+#[macro_use]
+mod macros;
+pub mod error;
+pub mod fabrics;
+pub mod nvme;
+pub mod tcp;
+pub mod text;
+
+pub use error::Error;

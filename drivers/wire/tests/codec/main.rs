@@ -1,0 +1,9 @@
+//! Golden vectors, round trips and malformed input for every structure of the crate.
+
+mod golden;
+mod malformed;
+mod nvme_rows;
+mod roundtrip;
+mod spec_bytes;
+mod tcp_rows;
+mod values;
