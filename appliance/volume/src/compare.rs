@@ -1,0 +1,61 @@
+//! Compare, and compare-and-write: atomic against every write of the same pages.
+
+use std::rc::Rc;
+
+use reactor::buf::Buf;
+
+use crate::core::Core;
+use crate::error::VolumeError;
+use crate::memory::{check_pair, first_difference};
+use crate::pages::{PAGE, PAGE_BYTES, PageRange};
+use crate::request::{Completion, Span};
+
+impl Core {
+    /// Succeeds when the blocks at `lba` equal `data`; else names the first that differs.
+    pub async fn compare(self: &Rc<Self>, lba: u64, data: Buf) -> Completion {
+        let span = self.info().payload(lba, &data)?;
+        let _lock = self.locks.acquire(PageRange::covering(span)).await;
+        self.compare_locked(lba, span, &data).await?;
+        Ok(None)
+    }
+
+    /// Writes `write` if the blocks equal `compare`.
+    pub async fn compare_and_write(
+        self: &Rc<Self>,
+        lba: u64,
+        compare: Buf,
+        write: Buf,
+        fua: bool,
+    ) -> Completion {
+        check_pair(self.info(), &compare, &write)?;
+        let span = self.info().payload(lba, &write)?;
+        let lock = self.locks.acquire(PageRange::covering(span)).await;
+        self.compare_locked(lba, span, &compare).await?;
+        drop(compare);
+        self.write_locked(span, write, lock, fua).await
+    }
+
+    /// Page by page: a compare holds the host's data already and must not wait for more of it.
+    async fn compare_locked(
+        self: &Rc<Self>,
+        lba: u64,
+        span: Span,
+        data: &[u8],
+    ) -> Result<(), VolumeError> {
+        let block_len = self.info().block_bytes as usize;
+        let range = PageRange::covering(span);
+        let (mut page_buf, _scratch) = self.scratch_pages(PAGE_BYTES).await;
+        for page in range.first..range.end() {
+            self.fill_page(page, page_buf.as_mut()).await?;
+            let from = span.offset_bytes.max(page * PAGE);
+            let to = (span.offset_bytes + span.len_bytes).min((page + 1) * PAGE);
+            let current = &page_buf[(from - page * PAGE) as usize..(to - page * PAGE) as usize];
+            let at = (from - span.offset_bytes) as usize;
+            let wanted = &data[at..at + current.len()];
+            if let Some(block) = first_difference(current, wanted, block_len) {
+                return Err(VolumeError::CompareMismatch { lba: lba + (at / block_len + block) as u64 });
+            }
+        }
+        Ok(())
+    }
+}

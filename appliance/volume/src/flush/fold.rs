@@ -1,0 +1,406 @@
+//! Write path 8/9: fold. Next: `store::pool::publish` (9).
+//!
+//! For one cluster: decides where it will be, writes its dirty pages there, and gives the new
+//! entry of the map. Three cases: the volume owns the cluster and pages are written in place (the
+//! journal shadows them until the publish); it is new, and holds only what is dirty; a direct
+//! write of the whole cluster took a fresh one, and the old one goes.
+
+use std::rc::Rc;
+
+use reactor::buf::{Buf, BufList};
+use store::{CLUSTER_BLOCKS, Cluster, Entry, crc32c};
+
+use crate::core::Core;
+use crate::error::VolumeError;
+use crate::index::{Backing, Pending, Source};
+use crate::metrics::add;
+use crate::pages::{CLUSTER_PAGES, PAGE, PAGE_BYTES, bits, slot_of};
+use crate::read::is_intact;
+
+use super::plan::{ClusterPlan, Item};
+
+/// How often a page of the journal is read before it counts as lost.
+const READ_TRIES: usize = 3;
+
+/// One cluster on its way into the map.
+pub(super) struct Work {
+    cluster: u64,
+    /// What the map said.
+    before: Entry,
+    location: Option<Cluster>,
+    /// Pages that are zeros.
+    zero: u64,
+    /// Items still current, in page order.
+    items: Vec<Item>,
+    /// Pages to copy from the old cluster to the new one.
+    carry: u64,
+    /// A page to be written as explicit zeros, so that a cluster somebody counts on stays mapped.
+    keep_slot: Option<usize>,
+    allocated: Option<Cluster>,
+    freed: Option<Cluster>,
+}
+
+/// One cluster whose data is on the device.
+pub(super) struct Folded {
+    pub cluster: u64,
+    pub entry: Entry,
+    /// The items that the entry has.
+    pub settled: Vec<Item>,
+    /// The zeros that it has.
+    pub zero: u64,
+    pub allocated: Option<Cluster>,
+    pub freed: Option<Cluster>,
+}
+
+/// What happens to the cluster of the map.
+struct Choice {
+    location: Option<Cluster>,
+    allocated: Option<Cluster>,
+    freed: Option<Cluster>,
+}
+
+impl Work {
+    /// For sorting by device address.
+    pub fn target(&self) -> u32 {
+        self.location.map_or(0, |cluster| cluster.0)
+    }
+}
+
+impl Core {
+    /// Decides where a cluster of the plan goes. None: there is nothing to do for it.
+    pub(super) async fn resolve(
+        &self,
+        plan: &ClusterPlan,
+        items: &[Item],
+    ) -> Result<Option<Work>, VolumeError> {
+        let before = self.map.lookup(plan.cluster).await;
+        let before = before.map_err(|error| self.store_error("map lookup", error))?;
+        // No await from here on: index, map and decision belong together.
+        let items = self.current_items(items);
+        if before.location.is_some() {
+            self.drop_reservation(plan.cluster);
+        }
+        self.drop_unused_pending(plan.cluster, &before);
+        if plan.is_empty() || (items.is_empty() && before.location.is_none()) {
+            self.settle_nothing(plan);
+            return Ok(None);
+        }
+        let choice = self.choose(plan, &items, &before)?;
+        let zero = plan.zero;
+        let moved = choice.location != before.location && before.location.is_some();
+        let mut work = Work {
+            cluster: plan.cluster,
+            location: choice.location,
+            zero,
+            carry: 0,
+            keep_slot: None,
+            allocated: choice.allocated,
+            freed: choice.freed,
+            before,
+            items,
+        };
+        if moved && work.location.is_some() {
+            work.carry = self.carry_mask(&work);
+        }
+        if work.location == work.before.location && self.would_be_empty(&work) {
+            self.empty_cluster(&mut work);
+        }
+        Ok(Some(work))
+    }
+
+    /// The items whose entry in the index is still the one of the plan.
+    fn current_items(&self, items: &[Item]) -> Vec<Item> {
+        let index = self.index.borrow();
+        let is_current = |item: &&Item| index.page(item.page) == Some(item.entry);
+        items.iter().filter(is_current).copied().collect()
+    }
+
+    /// The cluster was reserved in doubt; the map has a place for it.
+    fn drop_reservation(&self, cluster: u64) {
+        if let Some(state) = self.index.borrow_mut().cluster_mut(cluster)
+            && !state.unmapping
+        {
+            state.backing = Backing::Mapped;
+        }
+    }
+
+    /// A pending cluster that no entry names and nobody writes to is given back when the tail has
+    /// passed its records.
+    fn drop_unused_pending(&self, cluster: u64, before: &Entry) {
+        let mut index = self.index.borrow_mut();
+        let Some(state) = index.cluster(cluster) else { return };
+        let Some(pending) = state.pending else { return };
+        let named = bits(state.data).any(|slot| {
+            let page = cluster * CLUSTER_PAGES + slot as u64;
+            let source = index.page(page).map(|entry| entry.source);
+            source == Some(Source::Direct { cluster: pending.cluster })
+        });
+        // While others count on a place, a fresh cluster stays theirs.
+        let wanted = before.location.is_none() && (state.data != 0 || state.in_flight > 0);
+        if named || wanted || pending.in_flight() != 0 {
+            return;
+        }
+        if before.location != Some(pending.cluster) {
+            self.flusher.abandoned.borrow_mut().push(pending.cluster);
+        }
+        if let Some(state) = index.cluster_mut(cluster) {
+            state.pending = None;
+            if before.location.is_none() {
+                state.backing = Backing::None;
+            }
+        }
+    }
+
+    /// Nothing of the plan is left to write: its zeros are true of the map as it is.
+    fn settle_nothing(&self, plan: &ClusterPlan) {
+        let mut index = self.index.borrow_mut();
+        index.settle_zeros(plan.cluster, plan.zero);
+        index.drop_if_idle(plan.cluster);
+    }
+
+    fn choose(
+        &self,
+        plan: &ClusterPlan,
+        items: &[Item],
+        before: &Entry,
+    ) -> Result<Choice, VolumeError> {
+        let mut index = self.index.borrow_mut();
+        let state = index.cluster_mut(plan.cluster).expect("a planned cluster is in the index");
+        let direct = items.iter().any(Item::is_direct);
+        let in_place =
+            Choice { location: before.location, allocated: None, freed: None };
+        let journaled = items.iter().filter(|item| !item.is_direct());
+        let used = journaled.fold(0, |mask, item| mask | 1 << slot_of(item.page));
+        match (before.location, &mut state.pending) {
+            (Some(old), Some(pending)) if pending.cluster != old && direct => {
+                pending.used |= used;
+                let (location, freed) = (Some(pending.cluster), Some(old));
+                Ok(Choice { location, allocated: location, freed })
+            }
+            (Some(_), pending) => {
+                if let Some(pending) = pending {
+                    pending.used |= used;
+                }
+                Ok(in_place)
+            }
+            (None, Some(pending)) => {
+                pending.used |= used;
+                Ok(Choice {
+                    location: Some(pending.cluster),
+                    allocated: Some(pending.cluster),
+                    freed: None,
+                })
+            }
+            (None, None) => {
+                let Backing::Reserved(reservation) = &mut state.backing else {
+                    unreachable!("cluster {}: dirty data without a place", plan.cluster)
+                };
+                let taken = self.pool.allocate(Some(reservation));
+                let cluster = taken.map_err(|error| self.store_error("allocate", error))?;
+                // Direct writes that come now must go to the same cluster.
+                state.pending = Some(Pending { used, ..Pending::new(cluster) });
+                state.backing = Backing::Mapped;
+                let location = Some(cluster);
+                Ok(Choice { location, allocated: location, freed: None })
+            }
+        }
+    }
+
+    /// Pages of the old cluster that nothing has replaced.
+    fn carry_mask(&self, work: &Work) -> u64 {
+        let index = self.index.borrow();
+        let state = index.cluster(work.cluster);
+        // Newer data and newer zeros hide the page; both are in the journal behind the new tail.
+        let hidden = state.map_or(0, |state| state.data | state.zero());
+        let written = work.items.iter().fold(0, |mask, item| mask | 1 << slot_of(item.page));
+        work.before.valid & !work.zero & !hidden & !written
+    }
+
+    fn would_be_empty(&self, work: &Work) -> bool {
+        work.items.is_empty() && work.before.valid & !work.zero == 0
+    }
+
+    /// No page is left. The cluster goes back to the pool, unless somebody counts on it: then one
+    /// page stays, as zeros that are written out. The published map has that page, so that no
+    /// direct write can be using it.
+    fn empty_cluster(&self, work: &mut Work) {
+        let mut index = self.index.borrow_mut();
+        let Some(state) = index.cluster_mut(work.cluster) else { return };
+        if state.in_flight > 0 || state.data != 0 || state.pending.is_some() {
+            let taken = state.pending.map_or(0, |pending| pending.in_flight());
+            let valid = work.before.valid;
+            work.keep_slot = bits(valid & !(state.data | taken)).chain(bits(valid)).next();
+            return;
+        }
+        state.unmapping = true;
+        state.backing = Backing::None;
+        work.freed = work.location.take();
+    }
+
+    /// Writes a cluster's pages and makes its entry. Errors: the device does not take a write.
+    pub(super) async fn write_cluster(self: Rc<Self>, work: Work) -> Result<Folded, VolumeError> {
+        let mut entry = Entry::EMPTY;
+        if let Some(location) = work.location {
+            entry = self.write_pages(&work, location).await?;
+        }
+        Ok(Folded {
+            cluster: work.cluster,
+            entry,
+            settled: work.items,
+            zero: work.zero,
+            allocated: work.allocated,
+            freed: work.freed,
+        })
+    }
+
+    async fn write_pages(&self, work: &Work, location: Cluster) -> Result<Entry, VolumeError> {
+        let mut entry = Entry { location: Some(location), ..Entry::EMPTY };
+        let kept = if work.before.location == Some(location) {
+            work.before.valid & !work.zero
+        } else {
+            work.carry
+        };
+        for slot in bits(kept) {
+            set_page(&mut entry, slot, work.before.crc[slot]);
+        }
+        for item in &work.items {
+            set_page(&mut entry, slot_of(item.page), item.entry.crc);
+        }
+        if let Some(slot) = work.keep_slot {
+            let zeros = self.zero_page().await;
+            set_page(&mut entry, slot, crc32c(&zeros));
+            self.write_run(location, slot, BufList::from(zeros)).await?;
+        }
+        self.write_items(work, location).await?;
+        self.carry_pages(work, location).await?;
+        Ok(entry)
+    }
+
+    async fn zero_page(&self) -> Buf {
+        let mut buf = reactor::buf::engine_pool().alloc(PAGE_BYTES).await;
+        buf.zero_fill();
+        buf
+    }
+
+    /// Writes the journaled items, adjacent pages in one write. A page that the journal has lost
+    /// is not written; its checksum goes to the map all the same, so that reads of it fail.
+    async fn write_items(&self, work: &Work, location: Cluster) -> Result<(), VolumeError> {
+        let mut rest = work.items.as_slice();
+        while let Some(first) = rest.first() {
+            if first.is_direct() {
+                rest = &rest[1..];
+                continue;
+            }
+            let (mut list, mut count) = self.memory_run(rest);
+            if count == 0 {
+                count = journal_run(rest);
+                list = self.read_journal(&rest[..count]).await;
+                if list.is_empty() && count > 1 {
+                    // Page by page, so that one bad page does not take the others along.
+                    count = 1;
+                    list = self.read_journal(&rest[..1]).await;
+                }
+            }
+            if list.is_empty() {
+                self.count_lost(first);
+            }
+            if !list.is_empty() {
+                self.write_run(location, slot_of(first.page), list).await?;
+            }
+            rest = &rest[count..];
+        }
+        Ok(())
+    }
+
+    /// The leading items that are adjacent and in memory.
+    fn memory_run(&self, items: &[Item]) -> (BufList, usize) {
+        let index = self.index.borrow();
+        let mut list = BufList::new();
+        for (offset, item) in items.iter().enumerate() {
+            let Source::Journal { payload, .. } = item.entry.source else { break };
+            let is_next = item.page == items[0].page + offset as u64;
+            // Once the entry is gone its payload's place may be another's.
+            if !is_next || index.page(item.page) != Some(item.entry) {
+                break;
+            }
+            let Some(buf) = index.payload(item.page, payload) else { break };
+            list.push(buf);
+        }
+        let count = list.len();
+        (list, count)
+    }
+
+    /// Reads adjacent items that lie together in the journal. Empty when the journal does not
+    /// give them back as they were written.
+    async fn read_journal(&self, items: &[Item]) -> BufList {
+        let Some(Source::Journal { position, .. }) = items.first().map(|item| item.entry.source)
+        else {
+            return BufList::new();
+        };
+        let offset = self.ring.locate(position).device_offset;
+        for _ in 0..READ_TRIES {
+            let buf = reactor::buf::engine_pool().alloc(items.len() * PAGE_BYTES).await;
+            let (result, buf) = self.device.read(offset, buf).await;
+            let mut pages = buf.chunks_exact(PAGE_BYTES).zip(items);
+            if result.is_ok() && pages.all(|(page, item)| is_intact(page, item.entry.crc)) {
+                return BufList::from(buf);
+            }
+        }
+        BufList::new()
+    }
+
+    fn count_lost(&self, item: &Item) {
+        add(&self.metrics.corrupt_reads, 1);
+        let (volume, page) = (&self.info().name, item.page);
+        tracing::error!(
+            %volume, page, lsn = item.entry.lsn,
+            "journal data of this page is damaged; reads of it fail until it is written again"
+        );
+    }
+
+    /// Copies pages that stay valid to the cluster's new place. A page that is damaged is not
+    /// copied; its checksum is, so that reads fail.
+    async fn carry_pages(&self, work: &Work, location: Cluster) -> Result<(), VolumeError> {
+        let Some(old) = work.before.location else { return Ok(()) };
+        for slot in bits(work.carry) {
+            let buf = reactor::buf::engine_pool().alloc(PAGE_BYTES).await;
+            let (result, buf) = self.device.read(old.page_offset(slot), buf).await;
+            if result.is_ok() && is_intact(&buf, work.before.crc[slot]) {
+                self.write_run(location, slot, BufList::from(buf)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_run(
+        &self,
+        location: Cluster,
+        slot: usize,
+        list: BufList,
+    ) -> Result<(), VolumeError> {
+        let pages = list.len_bytes() / PAGE_BYTES;
+        assert!(slot + pages <= CLUSTER_BLOCKS, "a run stays in its cluster");
+        reactor::crash_point("flush::write");
+        let result = self.write_with_retries(location.page_offset(slot), list).await;
+        result.map_err(|error| self.device_error("flush", error))
+    }
+}
+
+/// How many leading items are adjacent in the cluster and in the journal.
+fn journal_run(items: &[Item]) -> usize {
+    let place = |item: &Item| match item.entry.source {
+        Source::Journal { position, .. } => Some(position),
+        Source::Direct { .. } => None,
+    };
+    let Some(first) = items.first().and_then(place) else { return 0 };
+    let adjacent = |(offset, item): (usize, &Item)| {
+        let offset = offset as u64;
+        item.page == items[0].page + offset && place(item) == Some(first + offset * PAGE)
+    };
+    items.iter().enumerate().take_while(|(offset, item)| adjacent((*offset, item))).count()
+}
+
+fn set_page(entry: &mut Entry, slot: usize, crc: u32) {
+    entry.valid |= 1 << slot;
+    entry.crc[slot] = crc;
+}

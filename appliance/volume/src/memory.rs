@@ -1,0 +1,143 @@
+//! A volume kept in memory: the same `Volume` type for the tests of the frontends.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use reactor::buf::Buf;
+use rustc_hash::FxHashMap;
+
+use crate::error::VolumeError;
+use crate::metrics::Metrics;
+use crate::request::{Command, Completion, Request, Span, VolumeId, VolumeInfo};
+
+/// Logical blocks by number; a block not there reads as zeros.
+pub(crate) struct Memory {
+    info: VolumeInfo,
+    blocks: RefCell<FxHashMap<u64, Box<[u8]>>>,
+    pub metrics: Metrics,
+}
+
+impl Memory {
+    #[cfg_attr(not(any(test, feature = "testing")), expect(dead_code, reason = "for tests"))]
+    pub fn new(block_count: u64, block_bytes: u32) -> Self {
+        let info = VolumeInfo {
+            id: VolumeId(1),
+            name: Arc::from("memory"),
+            uuid: *b"bedplate-memory\0",
+            nguid: *b"bedplate-nguid\0\0",
+            serial: *b"MEMORY0000000001    ",
+            block_count,
+            block_bytes,
+            volatile_cache: true,
+        };
+        Self { info, blocks: RefCell::default(), metrics: Metrics::default() }
+    }
+
+    pub fn info(&self) -> &VolumeInfo {
+        &self.info
+    }
+
+    /// Runs the request after one trip through the ready queue, as a real volume would.
+    pub async fn execute(&self, request: Request) -> Completion {
+        reactor::yield_now().await;
+        let info = &self.info;
+        match request.command {
+            Command::Read { lba, block_count } => {
+                let span = info.transfer(lba, block_count.into())?;
+                let mut buf = reactor::buf::pool().alloc(span.len_bytes as usize).await;
+                self.load(span, buf.as_mut());
+                Ok(Some(buf))
+            }
+            Command::Write { lba, data } => {
+                let span = info.payload(lba, &data)?;
+                self.store(span, &data);
+                Ok(None)
+            }
+            Command::Flush => Ok(None),
+            Command::WriteZeroes { lba, block_count, .. } => {
+                self.zero(info.span(lba, block_count)?);
+                Ok(None)
+            }
+            Command::Deallocate { ranges } => {
+                for range in ranges.iter().filter(|range| range.block_count > 0) {
+                    info.span(range.lba, range.block_count.into())?;
+                }
+                for range in ranges.iter().filter(|range| range.block_count > 0) {
+                    self.zero(info.span(range.lba, range.block_count.into())?);
+                }
+                Ok(None)
+            }
+            Command::Compare { lba, data } => self.compare(lba, &data),
+            Command::CompareAndWrite { lba, compare, write } => {
+                check_pair(info, &compare, &write)?;
+                let span = info.payload(lba, &write)?;
+                self.compare(lba, &compare)?;
+                self.store(span, &write);
+                Ok(None)
+            }
+            Command::Verify { lba, block_count } => {
+                info.span(lba, block_count.into())?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn block_len(&self) -> usize {
+        self.info.block_bytes as usize
+    }
+
+    fn first_block(&self, span: Span) -> u64 {
+        span.offset_bytes / u64::from(self.info.block_bytes)
+    }
+
+    fn load(&self, span: Span, into: &mut [u8]) {
+        let blocks = self.blocks.borrow();
+        for (lba, chunk) in (self.first_block(span)..).zip(into.chunks_mut(self.block_len())) {
+            match blocks.get(&lba) {
+                Some(block) => chunk.copy_from_slice(block),
+                None => chunk.fill(0),
+            }
+        }
+    }
+
+    fn store(&self, span: Span, data: &[u8]) {
+        let mut blocks = self.blocks.borrow_mut();
+        for (lba, chunk) in (self.first_block(span)..).zip(data.chunks(self.block_len())) {
+            blocks.insert(lba, chunk.into());
+        }
+    }
+
+    fn zero(&self, span: Span) {
+        let first = self.first_block(span);
+        let end = first + span.len_bytes / u64::from(self.info.block_bytes);
+        self.blocks.borrow_mut().retain(|lba, _| *lba < first || *lba >= end);
+    }
+
+    fn compare(&self, lba: u64, data: &Buf) -> Completion {
+        let span = self.info.payload(lba, data)?;
+        let mut current = vec![0; data.len()];
+        self.load(span, &mut current);
+        match first_difference(&current, data, self.block_len()) {
+            None => Ok(None),
+            Some(block) => Err(VolumeError::CompareMismatch { lba: lba + block as u64 }),
+        }
+    }
+}
+
+/// Index of the first block that differs.
+pub(crate) fn first_difference(left: &[u8], right: &[u8], block_len: usize) -> Option<usize> {
+    left.chunks(block_len).zip(right.chunks(block_len)).position(|(left, right)| left != right)
+}
+
+/// Both payloads of a compare-and-write must have one length.
+pub(crate) fn check_pair(
+    info: &VolumeInfo,
+    compare: &Buf,
+    write: &Buf,
+) -> Result<(), VolumeError> {
+    if compare.len() == write.len() {
+        return Ok(());
+    }
+    let len_bytes = compare.len() as u64;
+    Err(VolumeError::BadLength { len_bytes, block_bytes: info.block_bytes })
+}
