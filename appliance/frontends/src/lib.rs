@@ -1,0 +1,24 @@
+//! Frontends: what hosts talk to. A transport-free NVMe-oF core (`nvmf`) and NVMe/TCP
+//! (`nvme_tcp`) below it.
+//!
+//! A [`Target`] lives on one core and serves the volumes of that core. A host's connection is
+//! accepted by any core, and moves to the core of the subsystem that its Connect names. Commands
+//! become [`volume::Request`]s; the frontend never sees a device.
+//!
+//! Everything a host can make the target hold is bounded by [`TargetOptions`]; what it does wrong
+//! ends in a status or a termination request on its own connection, never in the process.
+#![forbid(unsafe_code)]
+
+mod error;
+mod metrics;
+pub mod nvme_tcp;
+pub mod nvmf;
+mod options;
+
+pub use error::FrontendError;
+pub use metrics::{ConnectionInfo, CounterValues, MetricsSnapshot};
+pub use nvme_tcp::listener::Listener;
+pub use nvmf::directory::Directory;
+pub use nvmf::port::CloseReason;
+pub use nvmf::target::Target;
+pub use options::{HostAccess, NQN_PREFIX, SubsystemOptions, TargetOptions, volume_nqn};

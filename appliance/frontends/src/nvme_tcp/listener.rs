@@ -1,0 +1,69 @@
+//! Accepts connections on one address.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use reactor::net::TcpListener;
+use reactor::sync::Notify;
+
+use super::connection::Connection;
+use crate::error::FrontendError;
+use crate::nvmf::target::Target;
+
+/// Pause after a failed accept (too many open files), so that it does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening address of a target.
+#[derive(Debug)]
+pub struct Listener {
+    address: SocketAddr,
+    closed: Cell<bool>,
+    closing: Notify,
+}
+
+impl Listener {
+    pub(crate) fn open(target: &Target, address: SocketAddr) -> Result<Rc<Self>, FrontendError> {
+        let failed = |error| FrontendError::Listen { address, error };
+        let socket = TcpListener::bind(address).map_err(failed)?;
+        let bound = socket.local_addr().map_err(failed)?;
+        let listener = Rc::new(Self {
+            address: bound,
+            closed: Cell::new(false),
+            closing: Notify::new(),
+        });
+        // The task keeps the listener: it stays open until it is closed.
+        drop(reactor::spawn(accept_loop(
+            target.clone(),
+            socket,
+            Rc::clone(&listener),
+        )));
+        Ok(listener)
+    }
+
+    /// The bound address, with the port the system chose for port 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting. Connections there are stay.
+    pub fn close(&self) {
+        self.closed.set(true);
+        self.closing.notify_all();
+    }
+}
+
+async fn accept_loop(target: Target, socket: TcpListener, listener: Rc<Listener>) {
+    while !listener.closed.get() {
+        let accepted = super::socket::first(socket.accept(), listener.closing.notified()).await;
+        match accepted {
+            Some(Ok((stream, peer))) => Connection::accept(&target, stream, peer),
+            Some(Err(error)) => {
+                tracing::warn!(address = %listener.address, %error, "accept failed");
+                reactor::time::sleep(ACCEPT_PAUSE).await;
+            }
+            None => {}
+        }
+    }
+}

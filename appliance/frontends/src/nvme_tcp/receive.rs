@@ -1,0 +1,299 @@
+//! The receiver of a connection: PDUs in, commands and data to their places.
+//!
+//! Source: NVMe/TCP 1.0 sections 3.3 (data transfers), 3.6.2 (PDUs).
+
+use std::rc::Rc;
+
+use wire::nvme::command::Fuse;
+use wire::nvme::{Sqe, Status};
+use wire::tcp::{Grant, H2cData, Layout, Pdu, PduError, PduType, field};
+
+use super::connection::{Connection, Planned};
+use super::handshake::fatal;
+use super::intake::{Intake, Sink, parse};
+use crate::nvmf::plan::{DataPlace, Transfer};
+use crate::nvmf::port::CloseReason;
+use crate::nvmf::table::{Phase, Refusal};
+
+/// What the header of a PDU asks for, copied out of the receive buffer.
+enum Incoming {
+    Command(Sqe),
+    Data(H2cData),
+}
+
+/// Reads until the connection ends and says why it does.
+pub(super) async fn receive(connection: &Rc<Connection>, mut intake: Intake) -> CloseReason {
+    loop {
+        if let Err(reason) = next_pdu(connection, &mut intake).await {
+            let errors = &connection.counters.digest_errors;
+            errors.set(intake.digest_errors);
+            return reason;
+        }
+    }
+}
+
+async fn next_pdu(connection: &Rc<Connection>, intake: &mut Intake) -> Result<(), CloseReason> {
+    // A host that takes no answers gets no more work done: its commands stay in the socket.
+    while connection.outbox.is_congested() {
+        connection
+            .socket
+            .or_ended(connection.outbox.drained())
+            .await?;
+    }
+    let layout = match intake.next_header(&connection.socket).await? {
+        Ok(layout) => layout,
+        Err(error) => return Err(connection.terminate(&error, intake.front_header())),
+    };
+    let incoming = match parse(intake, &layout) {
+        Ok(Pdu::CapsuleCmd(capsule)) => Incoming::Command(capsule.sqe),
+        Ok(Pdu::H2cData(pdu)) => Incoming::Data(*pdu),
+        Ok(Pdu::H2cTermReq(request)) => {
+            tracing::warn!(status = ?request.status(), "host terminates the connection");
+            return Err(CloseReason::PeerTerminated);
+        }
+        Ok(_) => {
+            let error = PduError::Sequence {
+                kind: PduType::IC_REQ,
+            };
+            return Err(connection.terminate(&error, intake.front_header()));
+        }
+        Err(error) => {
+            let error = fatal(error);
+            return Err(connection.terminate(&error, intake.front_header()));
+        }
+    };
+    match incoming {
+        Incoming::Command(sqe) => command(connection, intake, &layout, sqe).await,
+        Incoming::Data(pdu) => data(connection, intake, &layout, pdu).await,
+    }
+}
+
+async fn command(
+    connection: &Rc<Connection>,
+    intake: &mut Intake,
+    layout: &Layout,
+    sqe: Sqe,
+) -> Result<(), CloseReason> {
+    connection.controller.command_arrived(reactor::now());
+    let admitted = connection.table.borrow_mut().admit(&sqe);
+    let index = match admitted {
+        Ok(index) => index,
+        Err(Refusal::DuplicateCid) => {
+            discard(connection, intake, layout).await?;
+            connection.answer_unentered(&sqe, Status::COMMAND_ID_CONFLICT.with_dnr());
+            return Ok(());
+        }
+        Err(Refusal::Full) => return Err(connection.terminate_overrun(intake.front_header())),
+    };
+    match check(connection, index, &sqe, layout.data as u32) {
+        Ok(Planned {
+            transfer: Transfer::FromHost { len_bytes, place },
+            ..
+        }) => match place {
+            DataPlace::Capsule { offset } => {
+                in_capsule(connection, intake, layout, (index, offset, len_bytes)).await
+            }
+            DataPlace::Transport => {
+                discard(connection, intake, layout).await?;
+                let transfer = Transfer::FromHost { len_bytes, place };
+                connection.enqueue(index, transfer);
+                Ok(())
+            }
+        },
+        Ok(planned) => {
+            discard(connection, intake, layout).await?;
+            connection.enqueue(index, planned.transfer);
+            Ok(())
+        }
+        Err(status) => {
+            discard(connection, intake, layout).await?;
+            connection.answer(index, status.into());
+            Ok(())
+        }
+    }
+}
+
+/// Plans the command and pairs it when it is half of a fused operation.
+fn check(
+    connection: &Rc<Connection>,
+    index: u16,
+    sqe: &Sqe,
+    capsule_bytes: u32,
+) -> Result<Planned, Status> {
+    match connection.plan(sqe, capsule_bytes) {
+        Ok(planned) => {
+            connection.table.borrow_mut().slot_mut(index).io = planned.io;
+            connection.fuse(index, sqe)?;
+            Ok(planned)
+        }
+        Err(status) => {
+            connection.fuse_refused(sqe);
+            Err(status)
+        }
+    }
+}
+
+async fn discard(
+    connection: &Rc<Connection>,
+    intake: &mut Intake,
+    layout: &Layout,
+) -> Result<(), CloseReason> {
+    intake.consume(layout.header + layout.header_digest);
+    if layout.data != 0 {
+        intake
+            .take_data(&connection.socket, layout, Sink::Discard)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Receives in-capsule data. When the pool is empty the connection waits with the data unread.
+async fn in_capsule(
+    connection: &Rc<Connection>,
+    intake: &mut Intake,
+    layout: &Layout,
+    (index, offset, len_bytes): (u16, u32, u32),
+) -> Result<(), CloseReason> {
+    intake.consume(layout.header + layout.header_digest);
+    let len = len_bytes as usize;
+    let pool = reactor::buf::pool();
+    let mut buf = match pool.try_alloc(len) {
+        Some(buf) => buf,
+        None => connection.socket.or_ended(pool.alloc(len)).await?,
+    };
+    // Only now: an Abort until here finds the command waiting.
+    if !begin_receiving(connection, index, len) {
+        intake
+            .take_data(&connection.socket, layout, Sink::Discard)
+            .await?;
+        return Ok(());
+    }
+    let sink = Sink::Memory {
+        skip: offset as usize,
+        bytes: buf.as_mut(),
+    };
+    let good = intake.take_data(&connection.socket, layout, sink).await?;
+    let aborted = {
+        let mut table = connection.table.borrow_mut();
+        let slot = table.slot_mut(index);
+        let aborted = slot.phase != Phase::Receiving;
+        if !aborted {
+            slot.data = Some(buf);
+        }
+        aborted
+    };
+    if aborted {
+        connection.table.borrow_mut().retire(index);
+    } else {
+        data_complete(connection, index, good);
+    }
+    Ok(())
+}
+
+/// False when the command was aborted meanwhile; its slot is free then.
+fn begin_receiving(connection: &Connection, index: u16, len: usize) -> bool {
+    let mut table = connection.table.borrow_mut();
+    let slot = table.slot_mut(index);
+    if slot.phase != Phase::Queued {
+        return false;
+    }
+    slot.phase = Phase::Receiving;
+    slot.held_bytes = len;
+    slot.progress = reactor::now();
+    connection.held_bytes.set(connection.held_bytes.get() + len);
+    true
+}
+
+/// All data of a command is here.
+fn data_complete(connection: &Rc<Connection>, index: u16, good: bool) {
+    if !good {
+        let mut table = connection.table.borrow_mut();
+        // Nothing of it is on the way any more, so the slot need not drain.
+        table.slot_mut(index).phase = Phase::Held;
+        drop(table);
+        connection.fail(index, Status::TRANSIENT_TRANSPORT_ERROR);
+        return;
+    }
+    let fused = connection.table.borrow().slot(index).sqe.fuse() != Fuse::NONE;
+    if fused {
+        connection.half_ready(index)
+    } else {
+        connection.start(index)
+    }
+}
+
+/// Receives one H2CData PDU straight into the command's buffer.
+async fn data(
+    connection: &Rc<Connection>,
+    intake: &mut Intake,
+    layout: &Layout,
+    pdu: H2cData,
+) -> Result<(), CloseReason> {
+    let accepted = accept(connection, &pdu);
+    let (index, last) = match accepted {
+        Ok(accepted) => accepted,
+        Err(error) => return Err(connection.terminate(&error, intake.front_header())),
+    };
+    intake.consume(layout.header + layout.header_digest);
+    let mut buf = connection.table.borrow_mut().slot_mut(index).data.take();
+    let good = {
+        let start = pdu.datao.get() as usize;
+        let place = buf
+            .as_mut()
+            .and_then(|buf| buf.as_mut().get_mut(start..start + layout.data));
+        let sink = place.map_or(Sink::Discard, |bytes| Sink::Memory { skip: 0, bytes });
+        intake.take_data(&connection.socket, layout, sink).await?
+    };
+    received(connection, index, buf, (last, good));
+    Ok(())
+}
+
+/// Checks an H2CData header against the R2T it answers and counts its data.
+fn accept(connection: &Connection, pdu: &H2cData) -> Result<(u16, bool), PduError> {
+    let mut table = connection.table.borrow_mut();
+    let ttag = pdu.ttag.get();
+    let unknown = PduError::HeaderField {
+        kind: PduType::H2C_DATA,
+        offset: field::TTAG,
+        value: u64::from(ttag),
+    };
+    let index = table.by_ttag(ttag).ok_or(unknown)?;
+    let slot = table.slot_mut(index);
+    let mut grant = Grant {
+        cccid: slot.sqe.cid.get(),
+        ttag,
+        next_offset: slot.received_bytes,
+        remaining_bytes: slot.expected_bytes - slot.received_bytes,
+    };
+    let last = grant.accept(pdu)?;
+    slot.received_bytes = grant.next_offset;
+    slot.progress = reactor::now();
+    Ok((index, last))
+}
+
+fn received(
+    connection: &Rc<Connection>,
+    index: u16,
+    buf: Option<reactor::buf::Buf>,
+    (last, good): (bool, bool),
+) {
+    let phase = {
+        let mut table = connection.table.borrow_mut();
+        let slot = table.slot_mut(index);
+        slot.damaged |= !good;
+        if slot.phase == Phase::Receiving {
+            slot.data = buf;
+        }
+        slot.phase
+    };
+    if !last {
+        return;
+    }
+    match phase {
+        Phase::Draining => connection.table.borrow_mut().retire(index),
+        _ => {
+            let good = !connection.table.borrow().slot(index).damaged;
+            data_complete(connection, index, good);
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! A controller: what exists between a host's Connect on an admin queue and its end.
+//!
+//! Source: base 2.0 section 3.1 (controllers); NVMe-oF 1.1 section 4 (associations).
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use reactor::Instant;
+use reactor::sync::Notify;
+use wire::nvme::{Sqe, Status};
+
+use crate::nvmf::admin::features::Features;
+use crate::nvmf::error_log::ErrorLog;
+use crate::nvmf::events::{Event, Events, Report};
+use crate::nvmf::outcome::Outcome;
+use crate::nvmf::port::{CloseReason, QueuePort};
+use crate::nvmf::registers::{ConfigEffect, Registers};
+use crate::nvmf::subsystem::Subsystem;
+use crate::options::TargetOptions;
+
+/// Largest controller identifier; above are reserved values.
+pub const LAST_CNTLID: u16 = 0xffef;
+
+/// Who a host says it is. Both parts must match on every queue of a controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Qualified name.
+    pub nqn: String,
+    /// 128-bit identifier.
+    pub id: [u8; 16],
+}
+
+/// What a controller gives access to.
+pub enum Service {
+    /// A subsystem with a namespace.
+    Storage(Rc<Subsystem>),
+    /// The discovery log. `reach` is the local address the host came in on.
+    Discovery {
+        /// Which subsystems exist.
+        directory: crate::nvmf::directory::Directory,
+        /// Local address of the admin connection; stands in for wildcard listeners.
+        reach: std::net::SocketAddr,
+    },
+}
+
+/// Limits that a controller announces, from the options.
+#[derive(Clone, Copy, Debug)]
+pub struct ControllerLimits {
+    /// I/O queues.
+    pub io_queues: u16,
+    /// Entries of the largest queue.
+    pub entries: u16,
+    /// MDTS in bytes.
+    pub max_io_bytes: u32,
+    /// In-capsule data in bytes.
+    pub in_capsule_bytes: u32,
+    /// Added to the keep alive timeout.
+    pub keep_alive_grace: Duration,
+}
+
+impl From<&TargetOptions> for ControllerLimits {
+    fn from(options: &TargetOptions) -> Self {
+        Self {
+            io_queues: options.max_io_queues,
+            entries: options.max_queue_entries,
+            max_io_bytes: options.max_io_bytes,
+            in_capsule_bytes: options.in_capsule(),
+            keep_alive_grace: options.keep_alive_grace,
+        }
+    }
+}
+
+/// One controller. Lives on the core of its subsystem.
+pub struct Controller {
+    /// Unique in its subsystem.
+    pub cntlid: u16,
+    /// The host it belongs to.
+    pub host: Host,
+    /// What it gives access to.
+    pub service: Service,
+    /// Announced limits.
+    pub limits: ControllerLimits,
+    pub(crate) registers: Cell<Registers>,
+    pub(crate) events: RefCell<Events>,
+    pub(crate) error_log: RefCell<ErrorLog>,
+    pub(crate) features: RefCell<Features>,
+    pub(crate) namespace_changed: Cell<bool>,
+    kato_ms: Cell<u32>,
+    last_command: Cell<Instant>,
+    timer_changed: Notify,
+    queues: RefCell<BTreeMap<u16, Weak<dyn QueuePort>>>,
+    closed: Cell<bool>,
+}
+
+impl Controller {
+    /// A controller after reset, without queues.
+    pub fn new(
+        cntlid: u16,
+        host: Host,
+        service: Service,
+        limits: ControllerLimits,
+        kato_ms: u32,
+    ) -> Rc<Self> {
+        let discovery = matches!(service, Service::Discovery { .. });
+        let event = if discovery {
+            Event::DiscoveryChanged
+        } else {
+            Event::NamespaceChanged
+        };
+        Rc::new(Self {
+            cntlid,
+            host,
+            service,
+            limits,
+            registers: Cell::new(Registers::new(limits.entries, discovery)),
+            events: RefCell::new(Events::new(event)),
+            error_log: RefCell::default(),
+            features: RefCell::new(Features::new(limits.io_queues)),
+            namespace_changed: Cell::new(false),
+            kato_ms: Cell::new(kato_ms),
+            last_command: Cell::new(reactor::now()),
+            timer_changed: Notify::new(),
+            queues: RefCell::default(),
+            closed: Cell::new(false),
+        })
+    }
+
+    /// The subsystem; none for a discovery controller.
+    pub fn subsystem(&self) -> Option<&Rc<Subsystem>> {
+        match &self.service {
+            Service::Storage(subsystem) => Some(subsystem),
+            Service::Discovery { .. } => None,
+        }
+    }
+
+    /// True for a discovery controller.
+    pub fn is_discovery(&self) -> bool {
+        matches!(self.service, Service::Discovery { .. })
+    }
+
+    /// Any command restarts the keep alive timer (CTRATT.TBKAS).
+    #[inline]
+    pub fn command_arrived(&self, now: Instant) {
+        self.last_command.set(now);
+    }
+
+    /// True once the controller is gone: its admin queue closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// Enters a queue. Errors: the identifier is in use.
+    pub fn add_queue(&self, qid: u16, port: Weak<dyn QueuePort>) -> Result<(), Status> {
+        let mut queues = self.queues.borrow_mut();
+        if queues.contains_key(&qid) {
+            return Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr());
+        }
+        queues.insert(qid, port);
+        Ok(())
+    }
+
+    /// True when a queue with this identifier is connected.
+    pub fn has_queue(&self, qid: u16) -> bool {
+        self.queues.borrow().contains_key(&qid)
+    }
+
+    /// Takes a queue out. The admin queue takes the controller with it.
+    pub fn remove_queue(&self, qid: u16) {
+        self.queues.borrow_mut().remove(&qid);
+        if qid == 0 {
+            self.close(CloseReason::AdminQueueGone);
+        }
+    }
+
+    /// True when every queue has read what its host had sent.
+    pub fn is_drained(&self) -> bool {
+        self.ports(|_| true).iter().all(|port| port.is_drained())
+    }
+
+    /// I/O queues there are now.
+    pub fn io_queue_count(&self) -> usize {
+        self.queues.borrow().keys().filter(|qid| **qid != 0).count()
+    }
+
+    /// Ends every connection of the controller and takes it out of its subsystem.
+    pub fn close(&self, reason: CloseReason) {
+        if self.closed.replace(true) {
+            return;
+        }
+        if let Some(subsystem) = self.subsystem() {
+            subsystem.forget_controller(self.cntlid);
+        }
+        self.timer_changed.notify_all();
+        for port in self.ports(|_| true) {
+            port.close(reason);
+        }
+    }
+
+    /// Aborts a command on one of the queues, if it has not reached the volume.
+    pub fn abort(&self, qid: u16, cid: u16) -> bool {
+        let port = self.queues.borrow().get(&qid).and_then(Weak::upgrade);
+        port.is_some_and(|port| port.abort(cid))
+    }
+
+    /// Completes a waiting event request on the admin queue.
+    pub fn deliver(&self, report: Option<Report>) {
+        let Some(report) = report else { return };
+        let port = self.queues.borrow().get(&0).and_then(Weak::upgrade);
+        if let Some(port) = port {
+            port.post(report.cid, Outcome::with_result(u64::from(report.dw0)));
+        }
+    }
+
+    /// The namespace came, went or changed.
+    pub fn namespace_changed(&self) {
+        self.namespace_changed.set(true);
+        let report = self.events.borrow_mut().raise();
+        self.deliver(report);
+    }
+
+    /// The discovery log changed.
+    pub fn discovery_changed(&self) {
+        let report = self.events.borrow_mut().raise();
+        self.deliver(report);
+    }
+
+    /// Notes a failed command in the error log. Cost: no allocation.
+    pub fn record_error(&self, qid: u16, sqe: &Sqe, status: Status) {
+        self.error_log.borrow_mut().record(qid, sqe, status);
+    }
+
+    /// Carries out what a write to CC asked for.
+    pub(crate) fn apply(self: &Rc<Self>, effect: ConfigEffect) {
+        match effect {
+            ConfigEffect::None | ConfigEffect::Enabled => {}
+            ConfigEffect::Reset => self.reset(),
+            ConfigEffect::Shutdown => self.start_shutdown(),
+        }
+    }
+
+    fn reset(&self) {
+        let waiting: Vec<u16> = self.events.borrow_mut().reset().collect();
+        let admin = self.queues.borrow().get(&0).and_then(Weak::upgrade);
+        if let Some(admin) = admin {
+            for cid in waiting {
+                admin.abort(cid);
+            }
+        }
+        *self.features.borrow_mut() = Features::new(self.limits.io_queues);
+        self.namespace_changed.set(false);
+        for port in self.ports(|qid| qid != 0) {
+            port.close(CloseReason::ControllerReset);
+        }
+    }
+
+    /// Writes the volatile cache back, then reports that the shutdown is complete.
+    fn start_shutdown(self: &Rc<Self>) {
+        let volume = self.subsystem().and_then(|subsystem| subsystem.volume());
+        let Some(volume) = volume else {
+            return self.finish_shutdown();
+        };
+        let controller = Rc::clone(self);
+        // Detached on purpose: it ends with the flush, whatever happens to the controller.
+        drop(reactor::spawn(async move {
+            let flush = volume::Request::new(volume::Command::Flush);
+            if let Err(error) = volume.execute(flush).await {
+                tracing::warn!(volume = %volume.info().name, %error, "flush at shutdown failed");
+            }
+            controller.finish_shutdown();
+        }));
+    }
+
+    fn finish_shutdown(&self) {
+        let mut registers = self.registers.get();
+        registers.shutdown_complete();
+        self.registers.set(registers);
+    }
+
+    fn ports(&self, wanted: impl Fn(u16) -> bool) -> Vec<Rc<dyn QueuePort>> {
+        let queues = self.queues.borrow();
+        let chosen = queues.iter().filter(|(qid, _)| wanted(**qid));
+        chosen.filter_map(|(_, port)| port.upgrade()).collect()
+    }
+}
+
+/// Keep alive. Source: base 2.0 section 3.9.
+impl Controller {
+    /// The timeout in milliseconds; 0 is none.
+    pub fn kato_ms(&self) -> u32 {
+        self.kato_ms.get()
+    }
+
+    /// Changes the timeout and restarts the timer.
+    pub fn set_kato_ms(&self, kato_ms: u32) {
+        self.kato_ms.set(kato_ms);
+        self.last_command.set(reactor::now());
+        self.timer_changed.notify_all();
+    }
+
+    /// Watches the timer until the controller is closed; closes it when the host is silent for
+    /// the timeout plus the grace of the options. Without this a host that vanished would hold
+    /// its controller and buffers for ever.
+    pub(crate) async fn watch_keep_alive(self: Rc<Self>) {
+        while !self.closed.get() {
+            let Some(deadline) = self.keep_alive_deadline() else {
+                self.timer_changed.notified().await;
+                continue;
+            };
+            let now = reactor::now();
+            if now >= deadline {
+                tracing::warn!(
+                    host = %self.host.nqn, cntlid = self.cntlid, kato_ms = self.kato_ms.get(),
+                    "keep alive expired: the controller is closed"
+                );
+                return self.close(CloseReason::KeepAliveExpired);
+            }
+            let wait = deadline.duration_since(now);
+            let _ = reactor::time::timeout(wait, self.timer_changed.notified()).await;
+        }
+    }
+
+    fn keep_alive_deadline(&self) -> Option<Instant> {
+        let kato_ms = self.kato_ms.get();
+        let timeout = Duration::from_millis(u64::from(kato_ms)) + self.limits.keep_alive_grace;
+        (kato_ms != 0).then(|| self.last_command.get() + timeout)
+    }
+}
+
+impl std::fmt::Debug for Controller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Controller")
+            .field("cntlid", &self.cntlid)
+            .field("host", &self.host.nqn)
+            .finish_non_exhaustive()
+    }
+}

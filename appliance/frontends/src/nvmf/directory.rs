@@ -1,0 +1,178 @@
+//! What all cores share: which subsystem lives on which core, and where hosts can connect.
+//!
+//! Read at Connect and for the discovery log, written when volumes or listeners come and go; never
+//! touched by an I/O command. That is why a plain lock is right here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::error::FrontendError;
+use crate::nvmf::handover::TargetMessage;
+use crate::options::HostAccess;
+
+/// Index of a core's target in the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HomeIndex(usize);
+
+/// Shared by the targets of one appliance; cheap to clone.
+#[derive(Clone, Default)]
+pub struct Directory(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    generation: u64,
+    subsystems: BTreeMap<String, Entry>,
+    listeners: BTreeSet<SocketAddr>,
+    homes: Vec<Option<reactor::mailbox::Sender<TargetMessage>>>,
+    last_discovery_cntlid: u16,
+}
+
+struct Entry {
+    hosts: HostAccess,
+    home: HomeIndex,
+}
+
+/// What a host may know: one row of the discovery log before addresses are filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Visible {
+    /// Changes whenever the rest may have changed.
+    pub generation: u64,
+    /// Qualified names of the subsystems this host may connect to, in order.
+    pub subsystems: Vec<String>,
+    /// Every listener, wildcard addresses as they were given.
+    pub listeners: Vec<SocketAddr>,
+}
+
+impl Directory {
+    /// An empty directory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Changes with every subsystem or listener that comes or goes.
+    pub fn generation(&self) -> u64 {
+        self.state().generation
+    }
+
+    /// Adds a core's target; messages for it go to `mailbox`.
+    pub(crate) fn join(&self, mailbox: reactor::mailbox::Sender<TargetMessage>) -> HomeIndex {
+        let mut state = self.state();
+        state.homes.push(Some(mailbox));
+        HomeIndex(state.homes.len() - 1)
+    }
+
+    /// Takes a core's target out with everything it serves.
+    pub(crate) fn leave(&self, home: HomeIndex) {
+        let mut state = self.state();
+        if let Some(place) = state.homes.get_mut(home.0) {
+            *place = None;
+        }
+        state.subsystems.retain(|_, entry| entry.home != home);
+        state.changed();
+    }
+
+    pub(crate) fn add_subsystem(
+        &self,
+        nqn: &str,
+        hosts: HostAccess,
+        home: HomeIndex,
+    ) -> Result<(), FrontendError> {
+        let mut state = self.state();
+        if state.subsystems.contains_key(nqn) {
+            return Err(FrontendError::DuplicateSubsystem {
+                nqn: nqn.to_owned(),
+            });
+        }
+        state
+            .subsystems
+            .insert(nqn.to_owned(), Entry { hosts, home });
+        state.changed();
+        Ok(())
+    }
+
+    pub(crate) fn remove_subsystem(&self, nqn: &str) {
+        let mut state = self.state();
+        if state.subsystems.remove(nqn).is_some() {
+            state.changed();
+        }
+    }
+
+    pub(crate) fn add_listener(&self, address: SocketAddr) {
+        let mut state = self.state();
+        if state.listeners.insert(address) {
+            state.changed();
+        }
+    }
+
+    pub(crate) fn remove_listener(&self, address: SocketAddr) {
+        let mut state = self.state();
+        if state.listeners.remove(&address) {
+            state.changed();
+        }
+    }
+
+    /// Which core serves `nqn`, and the way to it.
+    pub(crate) fn home_of(
+        &self,
+        nqn: &str,
+    ) -> Option<(HomeIndex, reactor::mailbox::Sender<TargetMessage>)> {
+        let state = self.state();
+        let home = state.subsystems.get(nqn)?.home;
+        let mailbox = state.homes.get(home.0)?.clone()?;
+        Some((home, mailbox))
+    }
+
+    /// What the host with this name may see.
+    pub(crate) fn visible_to(&self, host_nqn: &str) -> Visible {
+        let state = self.state();
+        let seen = state
+            .subsystems
+            .iter()
+            .filter(|(_, entry)| entry.hosts.allows(host_nqn));
+        Visible {
+            generation: state.generation,
+            subsystems: seen.map(|(nqn, _)| nqn.clone()).collect(),
+            listeners: state.listeners.iter().copied().collect(),
+        }
+    }
+
+    /// A controller identifier for a discovery controller, not reused for 65,000 allocations.
+    pub(crate) fn discovery_cntlid(&self) -> u16 {
+        let mut state = self.state();
+        state.last_discovery_cntlid = match state.last_discovery_cntlid {
+            id if id < super::controller::LAST_CNTLID => id + 1,
+            _ => 1,
+        };
+        state.last_discovery_cntlid
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held would have ended the process: the data stays good.
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Counts the change and tells every core, so that waiting discovery hosts hear of it.
+    fn changed(&mut self) {
+        self.generation += 1;
+        for home in self.homes.iter().flatten() {
+            // A full mailbox already holds news that makes its reader look at the generation.
+            let _ = home.try_send(TargetMessage::DirectoryChanged);
+        }
+    }
+}
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state();
+        f.debug_struct("Directory")
+            .field("generation", &state.generation)
+            .field("subsystems", &state.subsystems.keys())
+            .field("listeners", &state.listeners)
+            .finish()
+    }
+}

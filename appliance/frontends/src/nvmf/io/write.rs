@@ -1,0 +1,40 @@
+//! Write. Source: NVM command set 1.0 section 3.2.6.
+
+use reactor::buf::Buf;
+use volume::{Command, Request};
+use wire::nvme::command::ReadWrite;
+use wire::nvme::{Sqe, Status};
+
+use super::{IoCommand, IoContext, IoPlan, check_range, namespace, need, transfer_bytes};
+use crate::nvmf::plan::{Length, from_host};
+
+pub(super) fn plan(sqe: &Sqe, context: &IoContext<'_>) -> Result<IoPlan, Status> {
+    let info = namespace(sqe, context)?;
+    let fields = ReadWrite::decode(sqe).map_err(|_| Status::INVALID_FIELD.with_dnr())?;
+    // Directives are not supported (OACS): a stream number must not be ignored silently.
+    if fields.directive_type != 0 {
+        return Err(Status::INVALID_FIELD.with_dnr());
+    }
+    let (lba, block_count) = (fields.slba, fields.block_count());
+    check_range(info, lba, u64::from(block_count))?;
+    let len_bytes = transfer_bytes(info, context, block_count)?;
+    let transfer = from_host(sqe, len_bytes, context.capsule_bytes, Length::Exact)?;
+    Ok(IoPlan {
+        command: IoCommand::Write {
+            lba,
+            block_count,
+            fua: fields.fua,
+        },
+        transfer,
+    })
+}
+
+pub(super) fn request(lba: u64, data: Option<Buf>, fua: bool) -> Result<Request, Status> {
+    Ok(Request {
+        command: Command::Write {
+            lba,
+            data: need(data)?,
+        },
+        fua,
+    })
+}

@@ -1,0 +1,20 @@
+//! The transport-free core of the NVMe over Fabrics target: subsystems, controllers, queues and
+//! commands. No sockets here; a transport gives it commands and data and takes outcomes.
+
+pub(crate) mod admin;
+pub mod controller;
+pub mod directory;
+pub(crate) mod discovery;
+pub(crate) mod error_log;
+pub(crate) mod events;
+pub(crate) mod fabrics;
+pub(crate) mod handover;
+pub mod io;
+pub mod outcome;
+pub mod plan;
+pub mod port;
+pub(crate) mod registers;
+pub(crate) mod status;
+pub mod subsystem;
+pub(crate) mod table;
+pub mod target;

@@ -1,0 +1,320 @@
+//! The target of one core: its subsystems, its connections, and what the binary does with it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::task::Poll;
+
+use reactor::sync::Notify;
+use volume::Volume;
+
+use crate::error::FrontendError;
+use crate::metrics::{ConnectionInfo, MetricsSnapshot, Totals};
+use crate::nvme_tcp::connection::Connection;
+use crate::nvme_tcp::listener::Listener;
+use crate::nvmf::controller::Controller;
+use crate::nvmf::directory::HomeIndex;
+use crate::nvmf::handover::TargetMessage;
+use crate::nvmf::port::CloseReason;
+use crate::nvmf::subsystem::Subsystem;
+use crate::options::{SubsystemOptions, TargetOptions, volume_nqn};
+
+/// Messages from other cores that may wait; more connections are then refused.
+const MAILBOX_CAPACITY: usize = 1024;
+
+/// An NVMe-oF target on this core. Clones share it; `!Send`.
+#[derive(Clone)]
+pub struct Target(Rc<Inner>);
+
+struct Inner {
+    options: TargetOptions,
+    home: HomeIndex,
+    subsystems: RefCell<BTreeMap<String, Rc<Subsystem>>>,
+    /// Removed subsystems that hosts are still connected to.
+    retired: RefCell<Vec<Rc<Subsystem>>>,
+    discovery: RefCell<Vec<Weak<Controller>>>,
+    connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
+    listeners: RefCell<Vec<Weak<Listener>>>,
+    last_connection: Cell<u64>,
+    greeting: Cell<usize>,
+    gone: Notify,
+    shutdown: Notify,
+    closing: Cell<bool>,
+    totals: Totals,
+}
+
+impl Target {
+    /// A target on the calling core, without subsystems and listeners.
+    ///
+    /// Errors: an option outside its limits. With several cores make one target on each, all with
+    /// clones of one [`crate::Directory`] in their options.
+    pub fn new(options: TargetOptions) -> Result<Self, FrontendError> {
+        options.check()?;
+        let (sender, receiver) = reactor::mailbox::channel(MAILBOX_CAPACITY);
+        let home = options.directory.join(sender);
+        let target = Self(Rc::new(Inner {
+            options,
+            home,
+            subsystems: RefCell::default(),
+            retired: RefCell::default(),
+            discovery: RefCell::default(),
+            connections: RefCell::default(),
+            listeners: RefCell::default(),
+            last_connection: Cell::new(0),
+            greeting: Cell::new(0),
+            gone: Notify::new(),
+            shutdown: Notify::new(),
+            closing: Cell::new(false),
+            totals: Totals::default(),
+        }));
+        drop(reactor::spawn(read_mailbox(
+            Rc::downgrade(&target.0),
+            receiver,
+        )));
+        Ok(target)
+    }
+
+    /// The options it was made with.
+    pub fn options(&self) -> &TargetOptions {
+        &self.0.options
+    }
+
+    /// Offers a volume of this core to hosts, under `nqn.2026-11.io.bedplate:NAME`.
+    ///
+    /// Errors: `DuplicateSubsystem` when a volume of this name is offered on any core.
+    pub fn add_volume(
+        &self,
+        volume: Volume,
+        options: SubsystemOptions,
+    ) -> Result<(), FrontendError> {
+        options.check()?;
+        if self.0.closing.get() {
+            return Err(FrontendError::ShuttingDown);
+        }
+        let subsystem = Subsystem::new(volume, options.hosts.clone());
+        let nqn = subsystem.nqn.clone();
+        self.0
+            .options
+            .directory
+            .add_subsystem(&nqn, options.hosts, self.0.home)?;
+        self.retire_namesakes(&nqn);
+        self.0.subsystems.borrow_mut().insert(nqn, subsystem);
+        Ok(())
+    }
+
+    /// Stops offering a volume: connected hosts are told that the namespace is gone, commands in
+    /// the volume finish, and then this returns. The hosts' controllers stay, without a
+    /// namespace, until the hosts disconnect.
+    ///
+    /// Errors: `NoSuchSubsystem`. Cancel: the volume is no longer offered all the same.
+    pub async fn remove_volume(&self, name: &str) -> Result<(), FrontendError> {
+        let nqn = volume_nqn(name);
+        let removed = self.0.subsystems.borrow_mut().remove(&nqn);
+        let subsystem = removed.ok_or_else(|| FrontendError::NoSuchSubsystem {
+            name: name.to_owned(),
+        })?;
+        self.0.options.directory.remove_subsystem(&nqn);
+        self.0.retired.borrow_mut().push(Rc::clone(&subsystem));
+        subsystem.remove_namespace().await;
+        self.0
+            .retired
+            .borrow_mut()
+            .retain(|old| old.controller_count() != 0);
+        Ok(())
+    }
+
+    /// Starts to accept NVMe/TCP connections. The returned listener tells its address (of use
+    /// with port 0); it stays open when the handle is dropped.
+    ///
+    /// Errors: `Listen` with what the system said.
+    pub async fn listen(&self, address: SocketAddr) -> Result<Rc<Listener>, FrontendError> {
+        if self.0.closing.get() {
+            return Err(FrontendError::ShuttingDown);
+        }
+        let listener = Listener::open(self, address)?;
+        self.0.options.directory.add_listener(listener.address());
+        self.0.listeners.borrow_mut().push(Rc::downgrade(&listener));
+        Ok(listener)
+    }
+
+    /// Ends the target: no new connections, commands in the volumes finish, connections close.
+    /// Returns when nothing of it is left on this core. Calling it again waits as well.
+    pub async fn shutdown(&self) {
+        self.0.closing.set(true);
+        self.0.shutdown.notify_all();
+        for listener in self.0.listeners.borrow_mut().drain(..) {
+            if let Some(listener) = listener.upgrade() {
+                self.0.options.directory.remove_listener(listener.address());
+                listener.close();
+            }
+        }
+        self.0.options.directory.leave(self.0.home);
+        let connections: Vec<_> = self.0.connections.borrow().values().cloned().collect();
+        for connection in connections {
+            connection.close(CloseReason::Shutdown);
+        }
+        while !self.0.connections.borrow().is_empty() || self.0.greeting.get() != 0 {
+            self.0.gone.notified().await;
+        }
+        for subsystem in self.0.subsystems.borrow().values() {
+            subsystem.close_all(CloseReason::Shutdown);
+        }
+        self.0.subsystems.borrow_mut().clear();
+        self.0.retired.borrow_mut().clear();
+    }
+
+    /// Counters of this core's target, as plain data that any thread may have.
+    pub fn snapshot_metrics(&self) -> MetricsSnapshot {
+        let connections = self.0.connections.borrow();
+        self.0
+            .totals
+            .snapshot(connections.values().map(|connection| connection.info()))
+    }
+
+    /// The connections there are, by age.
+    pub fn connections(&self) -> Vec<ConnectionInfo> {
+        self.0
+            .connections
+            .borrow()
+            .values()
+            .map(|connection| connection.info())
+            .collect()
+    }
+
+    /// Names of the subsystems that live on this core.
+    pub fn subsystem_nqns(&self) -> Vec<String> {
+        self.0.subsystems.borrow().keys().cloned().collect()
+    }
+
+    pub(crate) fn totals(&self) -> &Totals {
+        &self.0.totals
+    }
+
+    pub(crate) fn home(&self) -> HomeIndex {
+        self.0.home
+    }
+
+    pub(crate) fn subsystem(&self, nqn: &str) -> Option<Rc<Subsystem>> {
+        self.0.subsystems.borrow().get(nqn).cloned()
+    }
+
+    /// Tells a discovery controller of changes from now on.
+    pub(crate) fn watch_discovery(&self, controller: &Rc<Controller>) {
+        let mut watched = self.0.discovery.borrow_mut();
+        watched.retain(|old| old.strong_count() != 0);
+        watched.push(Rc::downgrade(controller));
+    }
+
+    pub(crate) fn next_connection_id(&self) -> u64 {
+        let id = self.0.last_connection.get() + 1;
+        self.0.last_connection.set(id);
+        id
+    }
+
+    /// Counts a socket that is being greeted; none when there are too many.
+    pub(crate) fn begin_greeting(&self) -> Option<Greeting> {
+        let options = &self.0.options;
+        let connections = self.0.connections.borrow().len();
+        let greeting = self.0.greeting.get();
+        if self.0.closing.get()
+            || greeting >= options.max_unconnected
+            || connections + greeting >= options.max_connections
+        {
+            self.0.totals.refused(CloseReason::Limit);
+            return None;
+        }
+        self.0.greeting.set(greeting + 1);
+        Some(Greeting(Rc::clone(&self.0)))
+    }
+
+    /// Runs `future` unless the target shuts down first.
+    pub(crate) async fn until_closing<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        let mut closing = pin!(self.0.shutdown.notified());
+        std::future::poll_fn(|context| {
+            if self.0.closing.get() {
+                return Poll::Ready(None);
+            }
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(Some(output));
+            }
+            closing.as_mut().poll(context).map(|()| None)
+        })
+        .await
+    }
+
+    /// Enters a connection.
+    pub(crate) fn enter(&self, connection: Rc<Connection>) {
+        self.0
+            .connections
+            .borrow_mut()
+            .insert(connection.id(), connection);
+    }
+
+    pub(crate) fn leave(&self, id: u64) {
+        self.0.connections.borrow_mut().remove(&id);
+        self.0.gone.notify_all();
+    }
+
+    /// Hosts that still hold an old volume of this name must see the new one as a new one.
+    fn retire_namesakes(&self, nqn: &str) {
+        let old: Vec<_> = {
+            let mut retired = self.0.retired.borrow_mut();
+            let (same, other) = retired.drain(..).partition(|old| old.nqn == nqn);
+            *retired = other;
+            same
+        };
+        for subsystem in old {
+            subsystem.close_all(CloseReason::Replaced);
+        }
+    }
+
+    fn directory_changed(&self) {
+        let watched: Vec<_> = self
+            .0
+            .discovery
+            .borrow()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        for controller in watched {
+            controller.discovery_changed();
+        }
+    }
+}
+
+/// A socket that is being greeted.
+pub(crate) struct Greeting(Rc<Inner>);
+
+impl Drop for Greeting {
+    fn drop(&mut self) {
+        self.0.greeting.set(self.0.greeting.get() - 1);
+        self.0.gone.notify_all();
+    }
+}
+
+/// Reads what other cores send until the target is gone.
+async fn read_mailbox(target: Weak<Inner>, mut mailbox: reactor::mailbox::Receiver<TargetMessage>) {
+    while let Some(message) = mailbox.recv().await {
+        let Some(inner) = target.upgrade() else {
+            return;
+        };
+        let target = Target(inner);
+        match message {
+            TargetMessage::DirectoryChanged => target.directory_changed(),
+            TargetMessage::Connection(handover) => Connection::resume(&target, *handover),
+        }
+    }
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target")
+            .field("subsystems", &self.0.subsystems.borrow().keys())
+            .field("connections", &self.0.connections.borrow().len())
+            .finish_non_exhaustive()
+    }
+}

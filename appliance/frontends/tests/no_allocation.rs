@@ -1,0 +1,114 @@
+//! After warm-up a command allocates nothing from the heap, on either path.
+#![expect(
+    unsafe_code,
+    reason = "a counting allocator implements an unsafe trait"
+)]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use common::host::{Attached, Host, Link0, attach, pattern};
+use common::{Served, serve};
+use wire::nvme::Sqe;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: everything is passed on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, len: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(memory, layout, len) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations on the target's core so far.
+fn allocations(served: &Served) -> u64 {
+    served.on_core(|_| async { ALLOCATIONS.get() })
+}
+
+/// Allocations of `work` on the target's core, those of asking not counted.
+fn during(served: &Served, work: impl FnOnce()) -> u64 {
+    let first = allocations(served);
+    let second = allocations(served);
+    let asking = second - first;
+    work();
+    allocations(served) - second - asking
+}
+
+fn reads(io: &mut Host, rounds: u64) {
+    for round in 0..rounds {
+        assert!(
+            io.read_blocks(round % 8, 1 + (round % 40) as u32, 4096)
+                .status
+                .is_success()
+        );
+    }
+}
+
+fn writes(io: &mut Host, rounds: u64, blocks: usize) {
+    let data = pattern(3, blocks * 4096);
+    for _ in 0..rounds {
+        assert!(io.write_blocks(0, &data, 4096).status.is_success());
+    }
+}
+
+#[test]
+fn commands_allocate_nothing_after_warm_up() {
+    let served = serve(4096);
+    let want = Link0 {
+        header_digest: true,
+        data_digest: true,
+        hpda: 0,
+    };
+    let Attached {
+        mut admin, mut io, ..
+    } = attach(served.address, want, 64);
+    reads(&mut io, 300);
+    writes(&mut io, 100, 1);
+    writes(&mut io, 100, 40);
+    let flushes = |io: &mut Host| {
+        for _ in 0..100 {
+            assert!(io.run(Sqe::flush(0, 1)).status.is_success());
+        }
+    };
+    flushes(&mut io);
+    assert_eq!(during(&served, || reads(&mut io, 500)), 0, "reads");
+    // The memory volume of these tests keeps each block in a box of its own.
+    assert_eq!(
+        during(&served, || writes(&mut io, 500, 1)),
+        500,
+        "writes in the capsule"
+    );
+    assert_eq!(
+        during(&served, || writes(&mut io, 100, 40)),
+        4000,
+        "writes by R2T"
+    );
+    assert_eq!(during(&served, || flushes(&mut io)), 0, "flushes");
+    assert!(admin.run(Sqe::keep_alive(0)).status.is_success());
+}
