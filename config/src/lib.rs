@@ -1,0 +1,46 @@
+//! Typed configuration with units; refuses what it does not know.
+//!
+//! One TOML file describes the whole appliance. [`Config::load`] reads it, [`Config::parse`] takes
+//! the text; both give either a complete [`Config`], with every default filled in and every rule
+//! checked, or one [`ConfigError`] that says where, what, and what to write instead. Nothing on
+//! the machine is looked at here: whether a core may be used, a path opened or an address bound is
+//! for the part that uses it.
+//!
+//! ```
+//! let text = "[[pool]]\nname = 'main'\npath = 'main.pool'\nsize = '4GiB'\n";
+//! let config = config::Config::parse(text, "bedplate.toml")?;
+//! assert_eq!(config.pools[0].size.unwrap().to_string(), "4GiB");
+//!
+//! let error = config::Config::parse("[[pool]]\nnam = 'main'\n", "bedplate.toml").unwrap_err();
+//! assert!(error.to_string().starts_with("bedplate.toml:2:1: pool.nam: "));
+//! # Ok::<(), config::ConfigError>(())
+//! ```
+//!
+//! File map: `model` the types, `limits` every bound and default, `schema` the list of keys,
+//! `parse` one function per table, `values` what stands in them, `reader` typed access with
+//! positions, `check` the rules that span several tables, `error` what a refusal looks like.
+#![forbid(unsafe_code)]
+
+mod check;
+mod error;
+pub mod limits;
+mod load;
+mod model;
+mod name;
+mod parse;
+mod reader;
+mod schema;
+mod size;
+mod suggest;
+mod timespan;
+mod values;
+
+pub use error::{ConfigError, Finding, Problem};
+pub use model::{
+    AllowHosts, BlockSize, Config, ControlConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,
+    NvmeTcpConfig, PoolConfig, ReactorConfig, SocketMode, Spin, VolumeConfig,
+};
+pub use name::{HostNqn, InvalidName, InvalidNqn, Name};
+pub use schema::{KEYS, Key};
+pub use size::{ByteSize, InvalidSize};
+pub use timespan::{InvalidTimespan, Timespan};
