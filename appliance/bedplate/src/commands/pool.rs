@@ -1,0 +1,162 @@
+//! `bedplate pool create` and `pool show`, on a pool that no server uses.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use block::{Device, OpenOptions};
+use serde::Serialize;
+use store::{CLUSTER_BYTES, CreateOptions, Pool, VolumeRecord};
+use uuid::Uuid;
+
+use super::offline;
+use crate::cli::{Output, PoolCommand, PoolCreate};
+use crate::output::{bytes, fields, print, table};
+use crate::said::said;
+
+#[derive(Serialize)]
+struct Shown {
+    path: String,
+    name: String,
+    uuid: String,
+    created_ms: u64,
+    generation: u64,
+    closed_cleanly: bool,
+    size_bytes: u64,
+    free_bytes: u64,
+    volumes: Vec<ShownVolume>,
+}
+
+#[derive(Serialize)]
+struct ShownVolume {
+    name: String,
+    size_bytes: u64,
+    block_bytes: u32,
+    mapped_bytes: u64,
+    journal_bytes: u64,
+    uuid: String,
+    state: String,
+}
+
+/// Runs one of the pool commands.
+pub fn run(command: PoolCommand, output: Output) -> anyhow::Result<()> {
+    let shown = match command {
+        PoolCommand::Create(create) => {
+            let path = create.path.clone();
+            offline::run(self::create(create))
+                .with_context(|| format!("no pool was made at {}", path.display()))?
+        }
+        PoolCommand::Show { path } => {
+            let target = path.clone();
+            offline::run(async move { show(&target).await })
+                .with_context(|| format!("{} cannot be shown", path.display()))?
+        }
+    };
+    print(output, &shown, text);
+    Ok(())
+}
+
+async fn create(create: PoolCreate) -> anyhow::Result<Shown> {
+    let device = match (create.path.try_exists()?, create.size) {
+        (false, Some(size)) => Device::create(&create.path, size.bytes())?,
+        (false, None) => bail!("it does not exist: give --size to make a file"),
+        (true, None) => Device::open(&create.path, OpenOptions { read_only: false })?,
+        (true, Some(_)) => bail!("it exists: leave --size out to use all of it"),
+    };
+    let options = CreateOptions {
+        name: create.name.to_string(),
+        overwrite: false,
+    };
+    let pool = Pool::create(device, options, store::OpenOptions::default())
+        .await
+        .map_err(said)?;
+    let shown = describe(&create.path, &pool);
+    pool.close(true).await.map_err(said)?;
+    Ok(shown)
+}
+
+async fn show(path: &Path) -> anyhow::Result<Shown> {
+    let device = Device::open(path, OpenOptions { read_only: true })?;
+    let options = store::OpenOptions {
+        read_only: true,
+        ..store::OpenOptions::default()
+    };
+    Ok(describe(
+        path,
+        &Pool::open(device, options).await.map_err(said)?,
+    ))
+}
+
+fn describe(path: &Path, pool: &Pool) -> Shown {
+    let space = pool.space();
+    let clusters = |count: u32| u64::from(count) * CLUSTER_BYTES as u64;
+    Shown {
+        path: path.display().to_string(),
+        name: pool.name().into(),
+        uuid: Uuid::from_bytes(pool.uuid()).to_string(),
+        created_ms: pool.created_ms(),
+        generation: pool.generation(),
+        closed_cleanly: pool.opened_clean(),
+        size_bytes: clusters(space.clusters_total),
+        free_bytes: clusters(space.free),
+        volumes: pool.records().iter().map(|record| volume(record)).collect(),
+    }
+}
+
+fn volume(record: &VolumeRecord) -> ShownVolume {
+    ShownVolume {
+        name: record.name.to_string(),
+        size_bytes: record.size_bytes,
+        block_bytes: record.block_bytes,
+        mapped_bytes: record.mapped_clusters * CLUSTER_BYTES as u64,
+        journal_bytes: record.ring_bytes,
+        uuid: Uuid::from_bytes(record.uuid).to_string(),
+        state: match record.state {
+            store::VolumeState::Live => "live".into(),
+            store::VolumeState::Deleting => "being deleted".into(),
+        },
+    }
+}
+
+fn text(shown: &Shown) -> String {
+    let mut text = fields(&[
+        ("pool", shown.name.clone()),
+        ("path", shown.path.clone()),
+        ("uuid", shown.uuid.clone()),
+        ("size", bytes(shown.size_bytes)),
+        ("free", bytes(shown.free_bytes)),
+        ("generation", shown.generation.to_string()),
+        (
+            "closed",
+            if shown.closed_cleanly {
+                "cleanly"
+            } else {
+                "by a crash, or in use"
+            }
+            .into(),
+        ),
+    ]);
+    if shown.volumes.is_empty() {
+        return text;
+    }
+    let rows: Vec<Vec<String>> = shown
+        .volumes
+        .iter()
+        .map(|v| {
+            vec![
+                v.name.clone(),
+                bytes(v.size_bytes),
+                bytes(v.mapped_bytes),
+                v.block_bytes.to_string(),
+                bytes(v.journal_bytes),
+                v.state.clone(),
+                v.uuid.clone(),
+            ]
+        })
+        .collect();
+    let head = [
+        "VOLUME", "SIZE", "OCCUPIES", "BLOCK", "JOURNAL", "STATE", "UUID",
+    ];
+    text.push('\n');
+    text.push_str(&table(&head, &rows));
+    text
+}

@@ -1,0 +1,264 @@
+//! The running data cores, as the management API sees them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use config::{ByteSize, Config, Name};
+use control::api::no_volume;
+use control::model::{
+    ConnectInfo, CoreStatus, CreateVolume, Deleted, ListenerStatus, Status, VolumeStatus,
+};
+use control::{Appliance, ControlError};
+use reactor::{CoreStats, mailbox};
+use tokio::sync::oneshot;
+
+use super::connect;
+use super::messages::{CoreSnapshot, Message, NewVolume, Reply};
+
+/// How long a data core may take to answer a snapshot; it never waits for anything to do so.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long creating or deleting may take; deleting frees space step by step.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(110);
+
+/// One data core, seen from outside.
+pub struct CoreHandle {
+    /// Where its messages go.
+    pub mailbox: mailbox::Sender<Message>,
+    /// Its counters.
+    pub stats: Arc<CoreStats>,
+    /// The CPU it is pinned to.
+    pub cpu: usize,
+}
+
+/// All data cores and what the configuration says about them.
+pub struct Cores {
+    cores: Vec<CoreHandle>,
+    /// Pool name → index of its home core.
+    homes: BTreeMap<String, usize>,
+    /// Volumes that the configuration makes again when they are missing.
+    configured: Vec<String>,
+    listeners: Vec<ListenerStatus>,
+    started: Instant,
+    busy: Mutex<Vec<BusySample>>,
+    /// Creating and deleting go one at a time, so that a name cannot be taken twice.
+    changes: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct BusySample {
+    busy_ns: u64,
+    idle_ns: u64,
+    fraction: f64,
+}
+
+impl Cores {
+    /// `homes` says which core runs which pool.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the slow plane's clock is the real one"
+    )]
+    pub fn new(
+        cores: Vec<CoreHandle>,
+        homes: BTreeMap<String, usize>,
+        config: &Config,
+        listeners: Vec<ListenerStatus>,
+    ) -> Cores {
+        let busy = Mutex::new(vec![BusySample::default(); cores.len()]);
+        let configured = config.volumes.iter().map(|v| v.name.to_string()).collect();
+        let changes = tokio::sync::Mutex::new(());
+        Cores {
+            cores,
+            homes,
+            configured,
+            listeners,
+            started: Instant::now(),
+            busy,
+            changes,
+        }
+    }
+
+    /// Measures each core's busy share since the last call; called once a second.
+    pub fn sample(&self) {
+        let mut samples = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        for (sample, core) in samples.iter_mut().zip(&self.cores) {
+            let (busy_ns, idle_ns) = (core.stats.busy_ns.get(), core.stats.idle_ns.get());
+            let busy = busy_ns.saturating_sub(sample.busy_ns) as f64;
+            let idle = idle_ns.saturating_sub(sample.idle_ns) as f64;
+            let fraction = if busy + idle > 0.0 {
+                busy / (busy + idle)
+            } else {
+                0.0
+            };
+            *sample = BusySample {
+                busy_ns,
+                idle_ns,
+                fraction,
+            };
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        core: usize,
+        timeout: Duration,
+        message: impl FnOnce(Reply<T>) -> Message,
+    ) -> Result<T, ControlError> {
+        let (reply, answer) = oneshot::channel();
+        let busy = || ControlError::Unavailable(format!("data core {core} is busy: try again"));
+        self.cores[core]
+            .mailbox
+            .try_send(message(reply))
+            .map_err(|_| busy())?;
+        let answer = tokio::time::timeout(timeout, answer).await;
+        let gone = "did not answer: it is shutting down or stuck, look at the log";
+        answer
+            .ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| ControlError::Unavailable(format!("data core {core} {gone}")))
+    }
+
+    async fn snapshots(&self) -> Result<Vec<CoreSnapshot>, ControlError> {
+        let mut all = Vec::with_capacity(self.cores.len());
+        for core in 0..self.cores.len() {
+            all.push(self.ask(core, SNAPSHOT_TIMEOUT, Message::Snapshot).await?);
+        }
+        Ok(all)
+    }
+
+    fn core_status(&self) -> Vec<CoreStatus> {
+        let samples = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let cores = self.cores.iter().zip(samples.iter()).enumerate();
+        cores
+            .map(|(index, (core, sample))| CoreStatus {
+                index,
+                cpu: Some(core.cpu),
+                busy_fraction: sample.fraction,
+                parks: core.stats.parks.get(),
+                ops: core.stats.ops_submitted.get(),
+            })
+            .collect()
+    }
+
+    async fn volumes(&self) -> Result<Vec<VolumeStatus>, ControlError> {
+        let mut all: Vec<_> = self
+            .snapshots()
+            .await?
+            .into_iter()
+            .flat_map(|s| s.volumes)
+            .collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(all)
+    }
+
+    async fn find(&self, name: &str) -> Result<VolumeStatus, ControlError> {
+        let all = self.volumes().await?;
+        let names: Vec<String> = all.iter().map(|v| v.name.clone()).collect();
+        all.into_iter()
+            .find(|v| v.name == name)
+            .ok_or_else(|| no_volume(name, &names))
+    }
+
+    /// The pool a new volume goes to: the one asked for, or the only one.
+    fn pool_for(&self, wanted: Option<String>) -> Result<(String, usize), ControlError> {
+        let known: Vec<&str> = self.homes.keys().map(String::as_str).collect();
+        let known_text = known.join(", ");
+        let name = match (wanted, known.as_slice()) {
+            (Some(name), _) => name,
+            (None, [only]) => only.to_string(),
+            (None, _) => {
+                let text = format!("say which pool the volume goes to (pools: {known_text})");
+                return Err(ControlError::Invalid(text));
+            }
+        };
+        let home = self.homes.get(&name).copied().ok_or_else(|| {
+            ControlError::NotFound(format!("there is no pool '{name}' (pools: {known_text})"))
+        })?;
+        Ok((name, home))
+    }
+}
+
+impl Appliance for Cores {
+    async fn status(&self) -> Result<Status, ControlError> {
+        let mut status = Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            cores: self.core_status(),
+            pools: Vec::new(),
+            volumes: Vec::new(),
+            listeners: self.listeners.clone(),
+            connections: 0,
+        };
+        for snapshot in self.snapshots().await? {
+            status.pools.extend(snapshot.pools);
+            status.volumes.extend(snapshot.volumes);
+            status.connections += snapshot.connections;
+        }
+        status.pools.sort_by(|a, b| a.name.cmp(&b.name));
+        status.volumes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(status)
+    }
+
+    async fn create_volume(&self, request: CreateVolume) -> Result<VolumeStatus, ControlError> {
+        let invalid = |e: String| ControlError::Invalid(e);
+        let name: Name = request
+            .name
+            .parse()
+            .map_err(|e: config::InvalidName| invalid(format!("volume name: {e}")))?;
+        let block_bytes = request.block_bytes.unwrap_or(4096);
+        check_shape(request.size_bytes, block_bytes)?;
+        let (pool, home) = self.pool_for(request.pool)?;
+        let _one_at_a_time = self.changes.lock().await;
+        if let Ok(other) = self.find(name.as_str()).await {
+            let text = format!("volume '{name}' exists already, in pool '{}'", other.pool);
+            return Err(ControlError::Conflict(text));
+        }
+        let size_bytes = request.size_bytes;
+        let new = NewVolume {
+            name: name.to_string(),
+            pool,
+            size_bytes,
+            block_bytes,
+        };
+        self.ask(home, CHANGE_TIMEOUT, |reply| Message::Create(new, reply))
+            .await?
+    }
+
+    async fn delete_volume(&self, name: String) -> Result<Deleted, ControlError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let volume = self.find(&name).await?;
+        let home = self.homes[&volume.pool];
+        let message = |reply| Message::Delete(name.clone(), reply);
+        let mut deleted = self.ask(home, CHANGE_TIMEOUT, message).await??;
+        if self.configured.contains(&name) {
+            deleted.warning = Some(format!(
+                "the configuration still names '{name}': remove it there, or the next start makes \
+                 a new, empty volume of that name"
+            ));
+        }
+        Ok(deleted)
+    }
+
+    async fn connect_info(&self, name: String) -> Result<ConnectInfo, ControlError> {
+        let volume = self.find(&name).await?;
+        Ok(connect::info(&volume.name, &volume.nqn, &self.listeners))
+    }
+}
+
+fn check_shape(size_bytes: u64, block_bytes: u32) -> Result<(), ControlError> {
+    let limits = config::limits::VOLUME_SIZE_MIN.bytes()..=config::limits::VOLUME_SIZE_MAX.bytes();
+    let problem = if config::BlockSize::from_bytes(block_bytes.into()).is_none() {
+        format!("block size {block_bytes} is not possible: use 4096 or 512")
+    } else if !limits.contains(&size_bytes) || size_bytes % 4096 != 0 {
+        format!(
+            "size {} is not possible: use a multiple of 4KiB from {} to {}",
+            ByteSize::from_bytes(size_bytes),
+            config::limits::VOLUME_SIZE_MIN,
+            config::limits::VOLUME_SIZE_MAX
+        )
+    } else {
+        return Ok(());
+    };
+    Err(ControlError::Invalid(problem))
+}

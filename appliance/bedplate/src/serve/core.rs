@@ -1,0 +1,248 @@
+//! What runs on a data core: its pools, its target, and the messages of the management plane.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use config::{AllowHosts, Config};
+use control::ControlError;
+use control::model::{Deleted, ListenerStatus, VolumeStatus};
+use frontends::{Directory, HostAccess, SubsystemOptions, Target, TargetOptions};
+use reactor::mailbox;
+use tokio::sync::mpsc::UnboundedSender;
+use volume::{ErrorKind, VolumeError, VolumeSpec};
+
+use crate::said::said;
+
+use super::messages::{Message, NewVolume, Startup};
+use super::plan::CorePlan;
+use super::pools::{self, OpenPool};
+use super::snapshot;
+
+/// Everything a data core is given at its start.
+pub struct CoreTask {
+    /// What it runs.
+    pub plan: CorePlan,
+    /// The whole configuration.
+    pub config: Config,
+    /// Which subsystem lives on which core; shared by all.
+    pub directory: Directory,
+    /// Where the management plane's messages arrive.
+    pub mailbox: mailbox::Receiver<Message>,
+    /// Where it tells about its start and its end.
+    pub events: UnboundedSender<Startup>,
+}
+
+/// Tasks that each data core takes once, by its index.
+pub struct HandOut(Mutex<Vec<Option<CoreTask>>>);
+
+/// Packs the tasks for [`reactor::cores::start`], whose closure every core shares.
+pub fn hand_out(tasks: Vec<CoreTask>) -> Arc<HandOut> {
+    Arc::new(HandOut(Mutex::new(tasks.into_iter().map(Some).collect())))
+}
+
+impl HandOut {
+    /// The task of core `index`. Panics when it is taken twice.
+    pub fn take(&self, index: usize) -> CoreTask {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks[index]
+            .take()
+            .expect("each data core takes its task once")
+    }
+}
+
+impl CoreTask {
+    /// Opens, serves until told to stop, closes. Failures are told as [`Startup::Failed`].
+    pub async fn run(self) {
+        let events = self.events.clone();
+        if let Err(e) = self.serve().await {
+            _ = events.send(Startup::Failed(e));
+        }
+    }
+
+    async fn serve(mut self) -> anyhow::Result<()> {
+        let core = Core::open(&self).await?;
+        let opened = Startup::Opened {
+            core: self.plan.index,
+            stats: reactor::stats(),
+        };
+        _ = self.events.send(opened);
+        while let Some(message) = self.mailbox.recv().await {
+            match message {
+                Message::Shutdown => break,
+                Message::Listen(addresses) => match core.listen(&addresses).await {
+                    Ok(listeners) => _ = self.events.send(Startup::Listening(listeners)),
+                    Err(e) => _ = self.events.send(Startup::Failed(e)),
+                },
+                Message::Snapshot(reply) => _ = reply.send(snapshot::take(&core)),
+                Message::Create(new, reply) => _ = reply.send(core.create(new).await),
+                Message::Delete(name, reply) => _ = reply.send(core.delete(name).await),
+            }
+        }
+        core.close().await
+    }
+}
+
+/// The open pools of a data core and the target that offers their volumes.
+pub struct Core {
+    /// Index among the data cores.
+    pub index: usize,
+    /// Its pools.
+    pub pools: Vec<OpenPool>,
+    /// What hosts see.
+    pub target: Target,
+    config: Config,
+}
+
+impl Core {
+    async fn open(task: &CoreTask) -> anyhow::Result<Core> {
+        let target = Target::new(target_options(task))?;
+        let config = task.config.clone();
+        let mut core = Core {
+            index: task.plan.index,
+            pools: Vec::new(),
+            target,
+            config,
+        };
+        for (pool, volumes) in &task.plan.pools {
+            match pools::open(pool, volumes).await {
+                Ok(pool) => core.pools.push(pool),
+                Err(e) => {
+                    core.close()
+                        .await
+                        .unwrap_or_else(|e| tracing::error!("closing: {e:#}"));
+                    return Err(e);
+                }
+            }
+        }
+        core.export_all()?;
+        Ok(core)
+    }
+
+    fn export_all(&self) -> anyhow::Result<()> {
+        for pool in &self.pools {
+            for volume in pool.engine.volumes() {
+                let name = volume.info().name.clone();
+                let options = self.subsystem_options(&name);
+                self.target.add_volume(volume, options).with_context(|| {
+                    format!(
+                        "volume '{name}' of pool '{}' cannot be exported",
+                        pool.config.name
+                    )
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn subsystem_options(&self, name: &str) -> SubsystemOptions {
+        let configured = self.config.volumes.iter().find(|v| v.name.as_str() == name);
+        let hosts = match configured.map(|v| &v.allow_hosts) {
+            None | Some(AllowHosts::Any) => HostAccess::Any,
+            Some(AllowHosts::Only(hosts)) => {
+                HostAccess::Listed(hosts.iter().map(|h| h.as_str().to_string()).collect())
+            }
+        };
+        SubsystemOptions { hosts }
+    }
+
+    async fn listen(
+        &self,
+        addresses: &[std::net::SocketAddr],
+    ) -> anyhow::Result<Vec<ListenerStatus>> {
+        let mut listeners = Vec::new();
+        for address in addresses {
+            let listener = self.target.listen(*address).await?;
+            let address = listener.address().to_string();
+            listeners.push(ListenerStatus {
+                kind: "nvme-tcp".into(),
+                address,
+            });
+        }
+        Ok(listeners)
+    }
+
+    async fn create(&self, new: NewVolume) -> Result<VolumeStatus, ControlError> {
+        let name = new.name;
+        let pool = self
+            .pools
+            .iter()
+            .find(|p| p.config.name.as_str() == new.pool);
+        let pool = pool.ok_or_else(|| gone("pool", &new.pool))?;
+        let spec = VolumeSpec {
+            name: name.clone(),
+            size_bytes: new.size_bytes,
+            block_bytes: new.block_bytes,
+            journal_bytes: None,
+        };
+        let volume = pool.engine.create_volume(spec).await.map_err(refused)?;
+        let exported = self
+            .target
+            .add_volume(volume, self.subsystem_options(&name));
+        exported.map_err(|e| {
+            let text = format!("volume '{name}' was made and is not exported: {e}");
+            ControlError::Unavailable(text)
+        })?;
+        let found = snapshot::volumes(self, pool)
+            .into_iter()
+            .find(|v| v.name == name);
+        found.ok_or_else(|| gone("volume", &name))
+    }
+
+    async fn delete(&self, name: String) -> Result<Deleted, ControlError> {
+        let holds = |p: &&OpenPool| p.engine.listing().iter().any(|v| *v.name == *name);
+        let pool = self
+            .pools
+            .iter()
+            .find(holds)
+            .ok_or_else(|| gone("volume", &name))?;
+        if pool.engine.volume(&name).is_some() {
+            self.target
+                .remove_volume(&name)
+                .await
+                .map_err(|e| ControlError::Unavailable(format!("volume '{name}' stays: {e}")))?;
+        }
+        pool.engine.delete_volume(&name).await.map_err(refused)?;
+        Ok(Deleted {
+            name,
+            warning: None,
+        })
+    }
+
+    /// Hosts first, so that their requests finish; then a checkpoint of every pool.
+    async fn close(self) -> anyhow::Result<()> {
+        self.target.shutdown().await;
+        let mut outcome = Ok(());
+        for pool in &self.pools {
+            let closed = pool.engine.shutdown().await.map_err(said);
+            let closed = closed.with_context(|| format!("pool '{}'", pool.config.name));
+            outcome = outcome.and(closed);
+        }
+        outcome
+    }
+}
+
+fn target_options(task: &CoreTask) -> TargetOptions {
+    let config = &task.config.nvme_tcp;
+    TargetOptions {
+        max_io_queues: config.max_queues,
+        max_queue_entries: config.queue_depth,
+        max_io_bytes: config.max_io.bytes() as u32,
+        in_capsule_bytes: config.in_capsule.bytes() as u32,
+        max_connections: config.max_connections as usize,
+        directory: task.directory.clone(),
+        ..TargetOptions::default()
+    }
+}
+
+fn gone(kind: &str, name: &str) -> ControlError {
+    ControlError::NotFound(format!("{kind} '{name}' is gone"))
+}
+
+/// An engine's refusal in the words of the management API.
+fn refused(error: VolumeError) -> ControlError {
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::PoolFull => ControlError::NoSpace(text),
+        _ => ControlError::Unavailable(text),
+    }
+}

@@ -1,0 +1,260 @@
+//! `bedplate serve`: boot, run, stop.
+//!
+//! Boot goes in steps that each can refuse: configuration, core plan, management socket, then on the
+//! data cores pools and volumes, and only when all volumes are there the listeners. Nothing is
+//! announced before it works.
+
+pub mod appliance;
+pub mod connect;
+mod core;
+mod logging;
+mod messages;
+pub mod plan;
+mod pools;
+mod snapshot;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use config::{Config, Spin};
+use control::model::ListenerStatus;
+use control::{api, server};
+use frontends::Directory;
+use reactor::cores::CoreConfig;
+use reactor::{CoreStats, mailbox};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use self::appliance::{CoreHandle, Cores};
+use self::core::CoreTask;
+use self::messages::{Message, QUEUE_LEN, Startup};
+use self::plan::CorePlan;
+
+/// Share of `[reactor] memory` that is kept for the engine, so that hosts cannot starve the flusher.
+const ENGINE_SHARE: u64 = 4;
+
+/// Runs the appliance until a signal ends it.
+///
+/// Errors: whatever keeps it from starting, as one message; everything opened before is closed
+/// again. After a start, an error means that a data core broke.
+pub fn run(path: &Path) -> anyhow::Result<()> {
+    let config = Config::load(path)?;
+    logging::start(&config.log);
+    let plans = plan::plan(&config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(config, plans))
+}
+
+/// The slow plane's half of the running data cores.
+struct Running {
+    threads: reactor::cores::Cores,
+    mailboxes: Vec<mailbox::Sender<Message>>,
+    events: mpsc::UnboundedReceiver<Startup>,
+}
+
+async fn serve(config: Config, plans: Vec<CorePlan>) -> anyhow::Result<()> {
+    // The socket first: a second server with the same configuration stops here.
+    let socket = server::bind(&config.control.socket, config.control.mode.bits())?;
+    let metrics = bind_metrics(&config).await?;
+    let mut running = start(&config, &plans)?;
+    match ready(&config, &plans, &mut running).await {
+        Ok((handles, listeners)) => {
+            let homes = homes(&plans);
+            let cores = Arc::new(Cores::new(handles, homes, &config, listeners));
+            announce(&config, &metrics, &cores).await?;
+            operate(cores, socket, metrics, &mut running.events).await
+        }
+        Err(e) => Err(e),
+    }
+    .and(stop(running, &config).await)
+}
+
+async fn bind_metrics(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = config.metrics.listen else {
+        return Ok(None);
+    };
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on [metrics] {address}: choose a free address and port")
+    })?;
+    Ok(Some(listener))
+}
+
+fn start(config: &Config, plans: &[CorePlan]) -> anyhow::Result<Running> {
+    let (events_in, events) = mpsc::unbounded_channel();
+    let directory = Directory::new();
+    let mut mailboxes = Vec::new();
+    let mut tasks = Vec::new();
+    for plan in plans {
+        let (sender, receiver) = mailbox::channel(QUEUE_LEN);
+        mailboxes.push(sender);
+        tasks.push(CoreTask {
+            plan: plan.clone(),
+            config: config.clone(),
+            directory: directory.clone(),
+            mailbox: receiver,
+            events: events_in.clone(),
+        });
+    }
+    let tasks = core::hand_out(tasks);
+    let configs = plans.iter().map(|plan| core_config(config, plan)).collect();
+    let threads = reactor::cores::start(configs, move |index| tasks.take(index).run())?;
+    Ok(Running {
+        threads,
+        mailboxes,
+        events,
+    })
+}
+
+fn core_config(config: &Config, plan: &CorePlan) -> CoreConfig {
+    let memory = config.reactor.memory.bytes();
+    let engine = memory / ENGINE_SHARE;
+    CoreConfig {
+        cpu: Some(plan.cpu),
+        spin: match config.reactor.spin {
+            Spin::Always => reactor::Spin::Always,
+            Spin::For(span) => reactor::Spin::For(span.as_duration()),
+        },
+        io_pool_bytes: (memory - engine) as usize,
+        engine_pool_bytes: engine as usize,
+        name: format!("core-{}", plan.index),
+    }
+}
+
+/// Waits until every pool is open, then opens the listeners, then waits for those.
+async fn ready(
+    config: &Config,
+    plans: &[CorePlan],
+    running: &mut Running,
+) -> anyhow::Result<(Vec<CoreHandle>, Vec<ListenerStatus>)> {
+    let stats = wait_opened(plans.len(), &mut running.events).await?;
+    let listen = Message::Listen(config.nvme_tcp.listen.clone());
+    let first = &running.mailboxes[0];
+    first
+        .try_send(listen)
+        .map_err(|_| anyhow::anyhow!("the first data core has ended"))?;
+    let listeners = match running.events.recv().await {
+        Some(Startup::Listening(listeners)) => listeners,
+        Some(Startup::Failed(e)) => return Err(e),
+        _ => bail!("the data cores ended while listeners were opened: see the messages above"),
+    };
+    let handles = stats
+        .into_iter()
+        .zip(plans)
+        .zip(&running.mailboxes)
+        .map(|((stats, plan), mailbox)| {
+            let mailbox = mailbox.clone();
+            CoreHandle {
+                mailbox,
+                stats,
+                cpu: plan.cpu,
+            }
+        })
+        .collect();
+    Ok((handles, listeners))
+}
+
+async fn wait_opened(
+    count: usize,
+    events: &mut mpsc::UnboundedReceiver<Startup>,
+) -> anyhow::Result<Vec<Arc<CoreStats>>> {
+    let mut opened = BTreeMap::new();
+    while opened.len() < count {
+        match events.recv().await {
+            Some(Startup::Opened { core, stats }) => _ = opened.insert(core, stats),
+            Some(Startup::Failed(e)) => return Err(e),
+            Some(Startup::Listening(_)) => {}
+            None => bail!("a data core could not start: see the messages above"),
+        }
+    }
+    Ok(opened.into_values().collect())
+}
+
+fn homes(plans: &[CorePlan]) -> BTreeMap<String, usize> {
+    let pools = plans
+        .iter()
+        .flat_map(|plan| plan.pools.iter().map(move |(pool, _)| (plan, pool)));
+    pools
+        .map(|(plan, pool)| (pool.name.to_string(), plan.index))
+        .collect()
+}
+
+/// The lines people and scripts wait for, then how to attach what is there.
+async fn announce(
+    config: &Config,
+    metrics: &Option<TcpListener>,
+    cores: &Cores,
+) -> anyhow::Result<()> {
+    use control::Appliance;
+    let status = cores.status().await?;
+    for listener in &status.listeners {
+        println!("ready: {} {}", listener.kind, listener.address);
+    }
+    println!("ready: control {}", config.control.socket.display());
+    if let Some(listener) = metrics {
+        println!("ready: metrics http://{}/metrics", listener.local_addr()?);
+    }
+    for volume in status.volumes.iter().filter(|v| v.state == "live") {
+        println!("\nvolume {}:", volume.name);
+        for command in connect::info(&volume.name, &volume.nqn, &status.listeners).commands {
+            println!("  {command}");
+        }
+    }
+    Ok(())
+}
+
+/// Serves the management plane until a signal comes or a data core ends.
+async fn operate(
+    cores: Arc<Cores>,
+    socket: UnixListener,
+    metrics: Option<TcpListener>,
+    events: &mut mpsc::UnboundedReceiver<Startup>,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(axum::serve(socket, api::router(cores.clone())).into_future());
+    if let Some(listener) = metrics {
+        let app = api::metrics_router(cores.clone());
+        tokio::spawn(axum::serve(listener, app).into_future());
+    }
+    let mut every_second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = every_second.tick() => cores.sample(),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            event = events.recv() => match event {
+                Some(Startup::Failed(e)) => return Err(e),
+                Some(_) => {}
+                None => bail!("the data cores ended: see the messages above"),
+            },
+        }
+    }
+    tracing::info!("stopping: requests in flight finish, then a checkpoint is written");
+    Ok(())
+}
+
+/// Ends every data core: in-flight requests finish, a checkpoint is written.
+async fn stop(running: Running, config: &Config) -> anyhow::Result<()> {
+    for mailbox in &running.mailboxes {
+        // A core that ended by itself takes no message, and needs none.
+        _ = mailbox.try_send(Message::Shutdown);
+    }
+    let joined = tokio::task::spawn_blocking(move || running.threads.join()).await?;
+    let mut failed = None;
+    let mut events = running.events;
+    while let Ok(event) = events.try_recv() {
+        if let Startup::Failed(e) = event {
+            failed.get_or_insert(e);
+        }
+    }
+    // Left behind it would only make the next start look for its owner.
+    _ = std::fs::remove_file(&config.control.socket);
+    joined?;
+    failed.map_or(Ok(()), Err)
+}

@@ -1,0 +1,123 @@
+//! Opens the pools of one data core and makes what the configuration asks for and is missing.
+
+use crate::said::said;
+use anyhow::{Context, bail};
+use config::{PoolConfig, VolumeConfig};
+use volume::{Engine, EngineOptions, OpenReport, Outcome, PoolSpec, VolumeSpec};
+
+/// An open pool and what opening found.
+pub struct OpenPool {
+    /// The configuration it was opened with.
+    pub config: PoolConfig,
+    /// The pool and its volumes.
+    pub engine: Engine,
+    /// Volumes that are there and not served: name and what is wrong.
+    pub damaged: Vec<(String, String)>,
+}
+
+/// Opens or makes the pool, then makes the configured volumes that are missing.
+///
+/// Errors name the pool and say what to do; a pool that cannot be opened is left as it is. A damaged
+/// volume is no error: it is listed and not served, the others are.
+pub async fn open(pool: &PoolConfig, volumes: &[VolumeConfig]) -> anyhow::Result<OpenPool> {
+    let context = || format!("pool '{}' at {}", pool.name, pool.path.display());
+    create_when_missing(pool).await.with_context(context)?;
+    let mut options = EngineOptions::new(&pool.path);
+    options.map_cache_bytes = pool.map_cache.bytes() as usize;
+    options.journal_bytes = pool.journal.bytes();
+    let (engine, report) = Engine::open(options)
+        .await
+        .map_err(said)
+        .with_context(context)?;
+    let made = finish_open(pool, volumes, &engine, report)
+        .await
+        .with_context(context);
+    match made {
+        Ok(damaged) => Ok(OpenPool {
+            config: pool.clone(),
+            engine,
+            damaged,
+        }),
+        Err(e) => {
+            // Give the pool back as it was found: recovered, checkpointed, closed.
+            engine
+                .shutdown()
+                .await
+                .unwrap_or_else(|e| tracing::error!("closing the pool: {e}"));
+            Err(e)
+        }
+    }
+}
+
+async fn create_when_missing(pool: &PoolConfig) -> anyhow::Result<()> {
+    if pool.path.try_exists()? {
+        return Ok(());
+    }
+    let Some(size) = pool.size else {
+        bail!(
+            "it does not exist, and without `size` it is not made: add `size`, or correct `path`"
+        );
+    };
+    tracing::info!(pool = %pool.name, path = %pool.path.display(), %size, "making the pool");
+    let spec = PoolSpec {
+        name: pool.name.to_string(),
+        file_bytes: Some(size.bytes()),
+        overwrite: false,
+    };
+    Engine::create_pool(&pool.path, &spec).await.map_err(said)
+}
+
+async fn finish_open(
+    pool: &PoolConfig,
+    volumes: &[VolumeConfig],
+    engine: &Engine,
+    report: OpenReport,
+) -> anyhow::Result<Vec<(String, String)>> {
+    if *report.pool != *pool.name.as_str() {
+        bail!(
+            "it is the pool '{}': correct `name` or `path`; nothing was changed",
+            report.pool
+        );
+    }
+    let damaged = report
+        .volumes
+        .iter()
+        .filter_map(|volume| match &volume.outcome {
+            Outcome::Damaged(damage) => Some((volume.name.to_string(), damage.to_string())),
+            Outcome::Opened(_) | Outcome::Deleting => None,
+        });
+    for volume in volumes {
+        create_volume_when_missing(engine, volume).await?;
+    }
+    Ok(damaged.collect())
+}
+
+async fn create_volume_when_missing(engine: &Engine, wanted: &VolumeConfig) -> anyhow::Result<()> {
+    let listing = engine.listing();
+    let Some(there) = listing
+        .iter()
+        .find(|v| *v.name == *wanted.name.as_str() && !v.deleting)
+    else {
+        tracing::info!(volume = %wanted.name, size = %wanted.size, "making the volume");
+        let spec = VolumeSpec {
+            name: wanted.name.to_string(),
+            size_bytes: wanted.size.bytes(),
+            block_bytes: wanted.block_size.bytes(),
+            journal_bytes: Some(wanted.journal.bytes()),
+        };
+        let made = engine.create_volume(spec).await.map_err(said);
+        made.with_context(|| format!("volume '{}' could not be made", wanted.name))?;
+        return Ok(());
+    };
+    let (size, block) = (wanted.size.bytes(), wanted.block_size.bytes());
+    if there.size_bytes != size || there.block_bytes != block {
+        tracing::warn!(
+            volume = %wanted.name,
+            "the volume has {} bytes in blocks of {}, the configuration says {size} in blocks of \
+             {block}: the volume stays as it is",
+            there.size_bytes,
+            there.block_bytes,
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! One data core's state and counters as the plain data of the management API.
+
+use control::model::{OperationCounters, PoolStatus, StageLatency, VolumeCounters, VolumeStatus};
+use frontends::volume_nqn;
+use hdrhistogram::Histogram;
+use store::CLUSTER_BYTES;
+use uuid::Uuid;
+use volume::{MetricsSnapshot, OpSnapshot, VolumeListing, VolumeState};
+
+use super::core::Core;
+use super::messages::CoreSnapshot;
+use super::pools::OpenPool;
+
+/// Upper bounds of the exported latency buckets, microseconds.
+const BUCKETS_US: [u64; 18] = [
+    5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000,
+    500_000, 1_000_000, 10_000_000,
+];
+
+/// Everything the core knows. Cost: copies the histograms; at most a few per second.
+pub fn take(core: &Core) -> CoreSnapshot {
+    CoreSnapshot {
+        pools: core.pools.iter().map(|p| pool(core, p)).collect(),
+        volumes: core.pools.iter().flat_map(|p| volumes(core, p)).collect(),
+        connections: core.target.snapshot_metrics().connections.len() as u64,
+    }
+}
+
+fn pool(core: &Core, pool: &OpenPool) -> PoolStatus {
+    let space = pool.engine.space();
+    let clusters = |count: u32| u64::from(count) * CLUSTER_BYTES as u64;
+    PoolStatus {
+        name: pool.config.name.to_string(),
+        path: pool.config.path.display().to_string(),
+        uuid: Uuid::from_bytes(pool.engine.uuid()).to_string(),
+        size_bytes: clusters(space.clusters_total),
+        used_bytes: clusters(space.clusters_total - space.free),
+        free_bytes: clusters(space.free),
+        core: core.index,
+        state: pool.engine.failure().unwrap_or_else(|| "ok".into()),
+    }
+}
+
+/// The volumes of one pool, damaged ones included.
+pub fn volumes(core: &Core, pool: &OpenPool) -> Vec<VolumeStatus> {
+    let counters = pool.engine.snapshot_metrics().volumes;
+    let exported = core.target.subsystem_nqns();
+    let status = |listing: VolumeListing| {
+        let name = listing.name.to_string();
+        let metrics = counters.iter().find(|(other, _)| **other == *name);
+        let nqn = volume_nqn(&name);
+        VolumeStatus {
+            pool: pool.config.name.to_string(),
+            size_bytes: listing.size_bytes,
+            block_bytes: listing.block_bytes,
+            mapped_bytes: listing.mapped_bytes,
+            uuid: Uuid::from_bytes(listing.uuid).to_string(),
+            state: state(pool, &listing, exported.contains(&nqn)),
+            counters: metrics.map(|(_, snapshot)| volume_counters(snapshot)),
+            nqn,
+            name,
+        }
+    };
+    pool.engine.listing().into_iter().map(status).collect()
+}
+
+fn state(pool: &OpenPool, listing: &VolumeListing, exported: bool) -> String {
+    if let Some((_, why)) = pool.damaged.iter().find(|(name, _)| *name == *listing.name) {
+        return format!("damaged: {why}");
+    }
+    if listing.deleting {
+        return "being deleted".into();
+    }
+    match pool.engine.volume(&listing.name).map(|v| v.state()) {
+        Some(VolumeState::Failed { why }) => format!("failed: {why}"),
+        Some(VolumeState::Live) if exported => "live".into(),
+        Some(VolumeState::Live) => "not exported: restart the server".into(),
+        Some(VolumeState::Deleting) | None => "being deleted".into(),
+    }
+}
+
+fn volume_counters(snapshot: &MetricsSnapshot) -> VolumeCounters {
+    let gauges = snapshot.gauges;
+    let ring = gauges.journal_ring_bytes.max(1);
+    VolumeCounters {
+        operations: snapshot.ops.iter().map(operation).collect(),
+        stages: stages(snapshot),
+        journal_fill: gauges.journal_used_bytes as f64 / ring as f64,
+        dirty_pages: gauges.dirty_pages,
+        flush_cycles: snapshot.flush_cycles,
+        corrupt_reads: snapshot.corrupt_reads,
+    }
+}
+
+fn operation(op: &OpSnapshot) -> OperationCounters {
+    let quantile = |q: f64| {
+        op.total_ns
+            .as_ref()
+            .map_or(0, |h| h.value_at_quantile(q) / 1000)
+    };
+    OperationCounters {
+        operation: op.kind.label().into(),
+        completed: op.count - op.errors,
+        failed: op.errors,
+        bytes: op.bytes,
+        p50_us: quantile(0.5),
+        p99_us: quantile(0.99),
+        max_us: op.total_ns.as_ref().map_or(0, |h| h.max() / 1000),
+    }
+}
+
+/// Every stage that was passed at least once.
+fn stages(snapshot: &MetricsSnapshot) -> Vec<StageLatency> {
+    let engine = [
+        ("admission", &snapshot.admission_wait_ns),
+        ("journal", &snapshot.journal_write_ns),
+        ("device_flush", &snapshot.device_flush_ns),
+        ("flush_cycle", &snapshot.flush_cycle_ns),
+        ("checkpoint", &snapshot.checkpoint_ns),
+    ];
+    let totals = snapshot
+        .ops
+        .iter()
+        .map(|op| (op.kind.label(), &op.total_ns));
+    let seen = engine.into_iter().chain(totals);
+    seen.filter_map(|(name, h)| h.as_ref().map(|h| stage(name, h)))
+        .collect()
+}
+
+fn stage(name: &str, histogram: &Histogram<u64>) -> StageLatency {
+    let mut below_us = 0;
+    let bucket = |le_us: u64| {
+        let count = histogram.count_between(below_us * 1000 + 1, le_us * 1000);
+        below_us = le_us;
+        (le_us, count)
+    };
+    StageLatency {
+        stage: name.into(),
+        count: histogram.len(),
+        sum_us: (histogram.mean() * histogram.len() as f64 / 1000.0) as u64,
+        buckets: BUCKETS_US.into_iter().map(bucket).collect(),
+    }
+}

@@ -1,0 +1,312 @@
+//! The Prometheus text of one [`Status`]. Built anew at each scrape; the data cores only count.
+//!
+//! Names: `bedplate_<object>_<what>_<unit>`; times in seconds, sizes in bytes, as Prometheus asks.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use crate::model::{OperationCounters, StageLatency, Status, VolumeCounters, VolumeStatus};
+
+/// Renders `status` as Prometheus (OpenMetrics) text.
+pub fn render(status: &Status) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Snapshot(status.clone())));
+    let mut text = String::new();
+    // Writing into a String fails only when a label set cannot be encoded, and ours are strings.
+    encode(&mut text, &registry).expect("metrics are encoded into memory");
+    text
+}
+
+#[derive(Debug)]
+struct Snapshot(Status);
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        self.appliance(&mut encoder)?;
+        self.cores(&mut encoder)?;
+        self.pools(&mut encoder)?;
+        self.operations(&mut encoder)?;
+        self.engine(&mut encoder)?;
+        self.stages(&mut encoder)
+    }
+}
+
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+/// A metric family whose members are produced one by one.
+struct Family<'a> {
+    encoder: MetricEncoder<'a>,
+}
+
+impl<'a> Family<'a> {
+    fn gauge(
+        encoder: &'a mut DescriptorEncoder<'_>,
+        name: &'a str,
+        help: &str,
+    ) -> Result<Self, fmt::Error> {
+        let encoder = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        Ok(Family { encoder })
+    }
+
+    fn counter(
+        encoder: &'a mut DescriptorEncoder<'_>,
+        name: &'a str,
+        help: &str,
+    ) -> Result<Self, fmt::Error> {
+        let encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        Ok(Family { encoder })
+    }
+
+    fn set(&mut self, labels: Labels, value: f64) -> Result<(), fmt::Error> {
+        self.encoder.encode_family(&labels)?.encode_gauge(&value)
+    }
+
+    fn count(&mut self, labels: Labels, value: u64) -> Result<(), fmt::Error> {
+        self.encoder
+            .encode_family(&labels)?
+            .encode_counter::<NoLabelSet, _, u64>(&value, None)
+    }
+}
+
+impl Snapshot {
+    fn appliance(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        let status = &self.0;
+        let mut up = Family::gauge(encoder, "bedplate_uptime_seconds", "Time since ready")?;
+        up.set(
+            vec![("version", &status.version)],
+            status.uptime_seconds as f64,
+        )?;
+        let mut hosts = Family::gauge(encoder, "bedplate_connections", "Open host connections")?;
+        hosts.encoder.encode_gauge(&(status.connections as f64))
+    }
+
+    fn cores(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        let names: Vec<String> = self.0.cores.iter().map(|c| c.index.to_string()).collect();
+        let cores = || names.iter().zip(&self.0.cores);
+        let help = "Share of the last second in which the loop found work";
+        let mut busy = Family::gauge(encoder, "bedplate_core_busy_ratio", help)?;
+        for (name, core) in cores() {
+            busy.set(vec![("core", name)], core.busy_fraction)?;
+        }
+        let mut parks = Family::counter(encoder, "bedplate_core_parks", "Times a core slept")?;
+        for (name, core) in cores() {
+            parks.count(vec![("core", name)], core.parks)?;
+        }
+        let mut ops = Family::counter(encoder, "bedplate_core_ops", "I/O operations submitted")?;
+        for (name, core) in cores() {
+            ops.count(vec![("core", name)], core.ops)?;
+        }
+        Ok(())
+    }
+
+    fn pools(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        let pools = &self.0.pools;
+        let mut size = Family::gauge(encoder, "bedplate_pool_size_bytes", "Usable bytes")?;
+        for pool in pools {
+            size.set(vec![("pool", &pool.name)], pool.size_bytes as f64)?;
+        }
+        let mut used = Family::gauge(encoder, "bedplate_pool_used_bytes", "Bytes in use")?;
+        for pool in pools {
+            used.set(vec![("pool", &pool.name)], pool.used_bytes as f64)?;
+        }
+        let mut ok = Family::gauge(encoder, "bedplate_pool_ok", "1 while the pool takes writes")?;
+        for pool in pools {
+            ok.set(
+                vec![("pool", &pool.name)],
+                if pool.state == "ok" { 1.0 } else { 0.0 },
+            )?;
+        }
+        Ok(())
+    }
+
+    fn served(&self) -> impl Iterator<Item = (&VolumeStatus, &VolumeCounters)> {
+        self.0
+            .volumes
+            .iter()
+            .filter_map(|v| v.counters.as_ref().map(|c| (v, c)))
+    }
+
+    fn operations(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        type Field = fn(&OperationCounters) -> u64;
+        let families: [(&str, &str, Field); 3] = [
+            ("bedplate_volume_operations", "Requests completed", |o| {
+                o.completed
+            }),
+            ("bedplate_volume_operation_errors", "Requests failed", |o| {
+                o.failed
+            }),
+            (
+                "bedplate_volume_operation_bytes",
+                "Payload of completed requests",
+                |o| o.bytes,
+            ),
+        ];
+        for (name, help, field) in families {
+            let mut family = Family::counter(encoder, name, help)?;
+            for (volume, counters) in self.served() {
+                for operation in &counters.operations {
+                    let labels = vec![
+                        ("volume", volume.name.as_str()),
+                        ("operation", operation.operation.as_str()),
+                    ];
+                    family.count(labels, field(operation))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn engine(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        let help = "Share of the journal ring in use";
+        let mut fill = Family::gauge(encoder, "bedplate_volume_journal_fill_ratio", help)?;
+        for (volume, counters) in self.served() {
+            fill.set(vec![("volume", &volume.name)], counters.journal_fill)?;
+        }
+        let help = "Pages in the journal and not yet in their clusters";
+        let mut dirty = Family::gauge(encoder, "bedplate_volume_dirty_pages", help)?;
+        for (volume, counters) in self.served() {
+            dirty.set(vec![("volume", &volume.name)], counters.dirty_pages as f64)?;
+        }
+        let mut mapped = Family::gauge(
+            encoder,
+            "bedplate_volume_mapped_bytes",
+            "Pool space occupied",
+        )?;
+        for volume in &self.0.volumes {
+            mapped.set(vec![("volume", &volume.name)], volume.mapped_bytes as f64)?;
+        }
+        let help = "Finished flusher cycles";
+        let mut cycles = Family::counter(encoder, "bedplate_volume_flush_cycles", help)?;
+        for (volume, counters) in self.served() {
+            cycles.count(vec![("volume", &volume.name)], counters.flush_cycles)?;
+        }
+        let help = "Reads refused because a checksum did not match";
+        let mut corrupt = Family::counter(encoder, "bedplate_volume_corrupt_reads", help)?;
+        for (volume, counters) in self.served() {
+            corrupt.count(vec![("volume", &volume.name)], counters.corrupt_reads)?;
+        }
+        Ok(())
+    }
+
+    fn stages(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        let mut family = encoder.encode_descriptor(
+            "bedplate_volume_stage_seconds",
+            "Latency of each stage of a request",
+            None,
+            MetricType::Histogram,
+        )?;
+        for (volume, counters) in self.served() {
+            for stage in &counters.stages {
+                let labels: Labels = vec![("volume", &volume.name), ("stage", &stage.stage)];
+                family
+                    .encode_family(&labels)?
+                    .encode_histogram::<NoLabelSet>(
+                        stage.sum_us as f64 / 1e6,
+                        stage.count,
+                        &buckets_seconds(stage),
+                        None,
+                    )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The buckets in seconds, closed by the one without an upper bound that Prometheus wants.
+fn buckets_seconds(stage: &StageLatency) -> Vec<(f64, u64)> {
+    let below: u64 = stage.buckets.iter().map(|(_, count)| count).sum();
+    let bounded = stage
+        .buckets
+        .iter()
+        .map(|(le_us, count)| (*le_us as f64 / 1e6, *count));
+    bounded
+        .chain([(f64::INFINITY, stage.count.saturating_sub(below))])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PoolStatus;
+
+    fn sample() -> Status {
+        let stage = StageLatency {
+            stage: "journal".into(),
+            count: 10,
+            sum_us: 500,
+            buckets: vec![(10, 4), (100, 5)],
+        };
+        let counters = VolumeCounters {
+            operations: vec![OperationCounters {
+                operation: "write".into(),
+                completed: 7,
+                bytes: 28_672,
+                ..Default::default()
+            }],
+            stages: vec![stage],
+            journal_fill: 0.25,
+            ..Default::default()
+        };
+        Status {
+            version: "1.2.3".into(),
+            pid: 1,
+            uptime_seconds: 5,
+            cores: vec![],
+            pools: vec![PoolStatus {
+                name: "main".into(),
+                path: "p".into(),
+                uuid: "u".into(),
+                size_bytes: 100,
+                used_bytes: 40,
+                free_bytes: 60,
+                core: 0,
+                state: "failed: flush".into(),
+            }],
+            volumes: vec![VolumeStatus {
+                name: "demo".into(),
+                pool: "main".into(),
+                size_bytes: 1,
+                block_bytes: 4096,
+                mapped_bytes: 0,
+                uuid: "u".into(),
+                nqn: "n".into(),
+                state: "live".into(),
+                counters: Some(counters),
+            }],
+            listeners: vec![],
+            connections: 3,
+        }
+    }
+
+    #[test]
+    fn every_family_carries_its_labels_and_value() {
+        let text = render(&sample());
+        for line in [
+            "bedplate_connections 3.0",
+            "bedplate_pool_ok{pool=\"main\"} 0.0",
+            "bedplate_volume_operations_total{volume=\"demo\",operation=\"write\"} 7",
+            "bedplate_volume_journal_fill_ratio{volume=\"demo\"} 0.25",
+        ] {
+            assert!(text.contains(line), "missing '{line}' in\n{text}");
+        }
+    }
+
+    #[test]
+    fn histogram_buckets_accumulate_up_to_the_count() {
+        let text = render(&sample());
+        let bucket = |le: &str| {
+            let start = "bedplate_volume_stage_seconds_bucket{";
+            text.lines()
+                .find(|l| l.starts_with(start) && l.contains(&format!("le=\"{le}\"")))
+                .and_then(|l| l.rsplit(' ').next()?.parse::<u64>().ok())
+        };
+        assert_eq!(bucket("0.00001"), Some(4), "{text}");
+        assert_eq!(bucket("0.0001"), Some(9), "{text}");
+        assert_eq!(bucket("+Inf"), Some(10), "{text}");
+    }
+}

@@ -1,0 +1,187 @@
+//! What the management API says and takes, as serde types shared by server and command line.
+//!
+//! Units are in the names. Every list is sorted by name, so that two answers can be compared.
+
+use serde::{Deserialize, Serialize};
+
+/// The whole appliance at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the running binary.
+    pub version: String,
+    /// Process id of the server.
+    pub pid: u32,
+    /// Seconds since the server became ready.
+    pub uptime_seconds: u64,
+    /// One entry per data core.
+    pub cores: Vec<CoreStatus>,
+    /// One entry per pool.
+    pub pools: Vec<PoolStatus>,
+    /// One entry per volume of every pool, damaged ones included.
+    pub volumes: Vec<VolumeStatus>,
+    /// Addresses that accept connections.
+    pub listeners: Vec<ListenerStatus>,
+    /// Hosts connected now.
+    pub connections: u64,
+}
+
+/// One data core.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CoreStatus {
+    /// Index among the data cores.
+    pub index: usize,
+    /// CPU it is pinned to; none when pinning was refused.
+    pub cpu: Option<usize>,
+    /// Share of the last second in which the loop found work, 0.0 to 1.0.
+    pub busy_fraction: f64,
+    /// Times the core went to sleep since start.
+    pub parks: u64,
+    /// I/O operations submitted since start.
+    pub ops: u64,
+}
+
+/// One pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PoolStatus {
+    /// Name from the configuration.
+    pub name: String,
+    /// File or block device.
+    pub path: String,
+    /// UUID written when the pool was created.
+    pub uuid: String,
+    /// Usable bytes.
+    pub size_bytes: u64,
+    /// Bytes in use by data, map and journals.
+    pub used_bytes: u64,
+    /// Bytes free.
+    pub free_bytes: u64,
+    /// Index of the data core that runs it.
+    pub core: usize,
+    /// `ok`, or why the pool takes no writes.
+    pub state: String,
+}
+
+/// One volume.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    /// Name, unique over all pools.
+    pub name: String,
+    /// Pool that holds it.
+    pub pool: String,
+    /// Size that hosts see.
+    pub size_bytes: u64,
+    /// Logical block size, 512 or 4096.
+    pub block_bytes: u32,
+    /// Bytes of the pool that it occupies.
+    pub mapped_bytes: u64,
+    /// UUID; never changes.
+    pub uuid: String,
+    /// NVMe Qualified Name hosts connect to.
+    pub nqn: String,
+    /// `live`, or what is wrong and what to do.
+    pub state: String,
+    /// Counters since start; absent for a volume that is not served.
+    pub counters: Option<VolumeCounters>,
+}
+
+/// Counters of one volume since the server started.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct VolumeCounters {
+    /// Per operation, in a fixed order.
+    pub operations: Vec<OperationCounters>,
+    /// Where the time of a request goes, in the order of the path.
+    pub stages: Vec<StageLatency>,
+    /// Share of the journal ring that is in use, 0.0 to 1.0.
+    pub journal_fill: f64,
+    /// 4 KiB pages that are in the journal but not yet in their clusters.
+    pub dirty_pages: u64,
+    /// Finished flusher cycles.
+    pub flush_cycles: u64,
+    /// Reads refused because a checksum did not match.
+    pub corrupt_reads: u64,
+}
+
+/// Counters and latency of one kind of operation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OperationCounters {
+    /// `read`, `write`, `flush`, ...
+    pub operation: String,
+    /// Completed without error.
+    pub completed: u64,
+    /// Completed with an error.
+    pub failed: u64,
+    /// Payload bytes of completed operations.
+    pub bytes: u64,
+    /// 50th percentile of the service time, microseconds.
+    pub p50_us: u64,
+    /// 99th percentile, microseconds.
+    pub p99_us: u64,
+    /// Largest, microseconds.
+    pub max_us: u64,
+}
+
+/// Latency of one stage of a request's path, as a histogram.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageLatency {
+    /// `admission`, `journal`, `read`, `write`, ...
+    pub stage: String,
+    /// Requests that passed the stage.
+    pub count: u64,
+    /// Sum of all their times, microseconds.
+    pub sum_us: u64,
+    /// Upper bound in microseconds and the number of requests at or below it and above the
+    /// bound before; what is above the last bound is only in `count`.
+    pub buckets: Vec<(u64, u64)>,
+}
+
+/// One address that accepts connections.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// `nvme-tcp`.
+    pub kind: String,
+    /// Bound address, port included.
+    pub address: String,
+}
+
+/// What `POST /v1/volumes` takes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateVolume {
+    /// Name of the new volume.
+    pub name: String,
+    /// Pool; may be left out when there is just one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Logical block size; 4096 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_bytes: Option<u32>,
+}
+
+/// What `DELETE /v1/volumes/NAME` answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// Name of the volume that is gone.
+    pub name: String,
+    /// Something the operator should know, such as that the configuration still names it.
+    pub warning: Option<String>,
+}
+
+/// How a host attaches one volume.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConnectInfo {
+    /// Name of the volume.
+    pub name: String,
+    /// NVMe Qualified Name.
+    pub nqn: String,
+    /// Lines to type on the host, in order.
+    pub commands: Vec<String>,
+}
+
+/// Body of every answer that is not a success.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What happened, to what, and what to do next.
+    pub error: String,
+}
