@@ -1,0 +1,37 @@
+//! A user-space NVMe/TCP host for tests, on std sockets and the codecs of `wire`.
+//!
+//! Three levels, each usable alone:
+//!
+//! * [`Raw`]: bytes and PDUs; sends whatever a hostile host could send.
+//! * [`Queue`]: one connected NVMe queue: capsules, R2T and data PDUs, many commands in flight.
+//! * [`Controller`] and [`IoQueue`]: commands by name.
+//!
+//! Every wait has a deadline ([`HostOptions::timeout`]). The host judges its peer: an answer that
+//! breaks the transport's rules is an error here, even when Linux would let it pass.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a host for tests of real servers lives on the real clock"
+)]
+
+mod admin;
+mod command;
+mod controller;
+mod discovery;
+mod error;
+mod io;
+mod op;
+mod options;
+mod pending;
+mod queue;
+mod raw;
+
+pub use command::{Command, Completion};
+pub use controller::{Controller, Host};
+pub use discovery::DiscoveryLog;
+pub use error::HostError;
+pub use io::IoQueue;
+pub use op::Op;
+pub use options::HostOptions;
+pub use queue::{Cid, Queue};
+pub use raw::{Raw, RawPdu};

@@ -1,0 +1,158 @@
+//! Loopback traffic, captured and dissected by tshark.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::{Process, Server};
+
+/// Longest time until tshark says that it captures.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// A capture that runs.
+#[derive(Debug)]
+pub struct Capture {
+    tshark: Child,
+    file: PathBuf,
+    port: u16,
+}
+
+impl Capture {
+    /// Starts to capture TCP port `port` on loopback into `directory`.
+    #[must_use]
+    pub fn start(directory: &Path, port: u16) -> Self {
+        let file = directory.join("traffic.pcapng");
+        let filter = format!("tcp port {port}");
+        let arguments = [
+            "-q", "-i", "lo", "-s", "0", "-B", "256", "-f", &filter, "-w",
+        ];
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--", "tshark"])
+            .args(arguments)
+            .arg(&file);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let tshark = command.spawn().expect("setpriv runs");
+        let mut capture = Self { tshark, file, port };
+        capture.wait_started();
+        capture
+    }
+
+    fn wait_started(&mut self) {
+        let stderr = self.tshark.stderr.take().expect("a pipe");
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                // Nobody listens any more once the capture runs.
+                let _ = sender.send(line);
+            }
+        });
+        let mut said = Vec::new();
+        while let Ok(line) = lines.recv_timeout(START_LIMIT) {
+            let capturing = line.contains("Capturing on") || line.contains("Capture started");
+            said.push(line);
+            if capturing {
+                // tshark says so just before the kernel's filter is in place.
+                std::thread::sleep(Duration::from_millis(700));
+                return;
+            }
+        }
+        panic!("tshark does not capture (root is needed, package tshark): {said:?}");
+    }
+
+    /// Ends the capture and gives its dissection.
+    #[must_use]
+    pub fn finish(mut self) -> Dissection {
+        // The last packets are still on their way through dumpcap's buffer.
+        std::thread::sleep(Duration::from_millis(1200));
+        Process {
+            pid: self.tshark.id(),
+        }
+        .signal(Signal::SIGINT);
+        let deadline = Instant::now() + START_LIMIT;
+        while !matches!(self.tshark.try_wait(), Ok(Some(_))) {
+            assert!(Instant::now() < deadline, "tshark does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Dissection {
+            file: self.file.clone(),
+            port: self.port,
+            server: None,
+        }
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        // It has ended by itself when all went well.
+        let _ = self.tshark.kill();
+        let _ = self.tshark.wait();
+    }
+}
+
+/// A finished capture.
+#[derive(Debug)]
+pub struct Dissection {
+    file: PathBuf,
+    port: u16,
+    server: Option<Server>,
+}
+
+impl Dissection {
+    /// Keeps the server whose directory holds the capture.
+    #[must_use]
+    pub fn keep(mut self, server: Server) -> Self {
+        self.server = Some(server);
+        self
+    }
+
+    /// Values of `field` over all packets, one string a value.
+    #[must_use]
+    pub fn values(&self, field: &str) -> Vec<String> {
+        let text = self.tshark(&["-T", "fields", "-E", "aggregator=,", "-e", field]);
+        let values = text.lines().flat_map(|line| line.split(','));
+        values
+            .map(str::trim)
+            .filter(|value| !value.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Packets that match a display filter, one line each.
+    #[must_use]
+    pub fn matching(&self, filter: &str) -> Vec<String> {
+        self.tshark(&["-Y", filter])
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn tshark(&self, arguments: &[&str]) -> String {
+        let output = Command::new("tshark")
+            .arg("-r")
+            .arg(&self.file)
+            .args(["-d", &format!("tcp.port=={},nvme-tcp", self.port)])
+            .args([
+                "-o",
+                "nvme-tcp.check_hdgst:TRUE",
+                "-o",
+                "nvme-tcp.check_ddgst:TRUE",
+            ])
+            .args(arguments)
+            .output()
+            .expect("tshark runs");
+        assert!(
+            output.status.success(),
+            "tshark: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}

@@ -1,0 +1,141 @@
+//! A target, a VM beside it, and the script that drives one against the other.
+
+use std::time::Duration;
+
+use crate::target::{Target, Volume};
+use crate::time::pause;
+use crate::{Result, Vm, paths};
+
+/// Size of every volume: what mkfs.xfs asks for at least is 300 MB.
+const VOLUME_BYTES: u64 = 384 << 20;
+/// How long the guest may take to reconnect after the target is back.
+const RECONNECT: Duration = Duration::from_secs(90);
+
+/// Volumes of the test; `guest/lib.sh` tells what each is for.
+const VOLUMES: [Volume; 3] = [
+    Volume {
+        name: "vm4k",
+        block_bytes: 4096,
+        allow_hosts: &[],
+    },
+    Volume {
+        name: "vm512",
+        block_bytes: 512,
+        allow_hosts: &[],
+    },
+    Volume {
+        name: "vmclosed",
+        block_bytes: 4096,
+        allow_hosts: &["nqn.2014-08.org.nvmexpress:uuid:11111111-2222-4333-8444-555555555555"],
+    },
+];
+
+/// Which target the guest drives.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// The `bedplate` binary on the machine.
+    Bedplate,
+    /// The kernel's own target inside the guest: tells a wrong script from a wrong target.
+    Nvmet,
+}
+
+impl Kind {
+    /// [`Kind::Nvmet`] when `BEDPLATE_VM_TARGET=nvmet` asks for it, else [`Kind::Bedplate`].
+    #[must_use]
+    pub fn from_environment() -> Self {
+        match std::env::var("BEDPLATE_VM_TARGET").as_deref() {
+            Ok("nvmet") => Self::Nvmet,
+            _ => Self::Bedplate,
+        }
+    }
+}
+
+/// One test run: the VM with its script and the target it talks to.
+#[derive(Debug)]
+pub struct Session {
+    // Before the target, so that the guest goes first when both are dropped.
+    vm: Vm,
+    target: Option<Target>,
+}
+
+impl Session {
+    /// Starts the target and boots the VM on `guest/NAME.sh`; `limit` bounds the script.
+    ///
+    /// Logs, pool and configuration lie in `target/vm/run/NAME`. `extra` are further arguments of
+    /// the script.
+    ///
+    /// # Errors
+    /// When anything the test needs is missing, or the target does not start.
+    pub fn start(name: &str, extra: &[String], limit: Duration) -> Result<Self> {
+        let dir = paths::run_dir(name)?;
+        let target = match Kind::from_environment() {
+            Kind::Bedplate => Some(Target::start(&dir, &VOLUMES, VOLUME_BYTES)?),
+            Kind::Nvmet => None,
+        };
+        let mut arguments = vec![
+            format!("VOL_4K={}", VOLUMES[0].name),
+            format!("VOL_512={}", VOLUMES[1].name),
+            format!("VOL_CLOSED={}", VOLUMES[2].name),
+            format!("VOL_BYTES={VOLUME_BYTES}"),
+        ];
+        match &target {
+            Some(target) => {
+                arguments.push("TARGET=bedplate".to_owned());
+                arguments.push(format!("PORT={}", target.address().port()));
+            }
+            None => arguments.push("TARGET=nvmet".to_owned()),
+        }
+        arguments.extend_from_slice(extra);
+        let vm = Vm::boot(&dir, &format!("{name}.sh"), &arguments, limit)?;
+        Ok(Self { vm, target })
+    }
+
+    /// The VM.
+    pub fn vm(&mut self) -> &mut Vm {
+        &mut self.vm
+    }
+
+    /// Kills the target, leaves it down for `down`, and starts it again.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub fn crash(&mut self, down: Duration) -> Result<()> {
+        let Some(target) = &mut self.target else {
+            return self.bounce();
+        };
+        target.kill()?;
+        pause(down);
+        target.restart()
+    }
+
+    /// Stops the target in order, which must give exit code 0, and starts it again.
+    ///
+    /// # Errors
+    /// When it does not stop so, or does not come back.
+    pub fn restart(&mut self) -> Result<()> {
+        let Some(target) = &mut self.target else {
+            return self.bounce();
+        };
+        target.stop()?;
+        target.restart()
+    }
+
+    /// Waits until the script has succeeded; then the target must stop with exit code 0 and leave a
+    /// pool in which `bedplate fsck` finds nothing.
+    ///
+    /// # Errors
+    /// When any of that is not so.
+    pub fn finish(mut self, limit: Duration) -> Result<()> {
+        self.vm.finish(limit)?;
+        let Some(target) = &mut self.target else {
+            return Ok(());
+        };
+        target.stop()?;
+        target.fsck()
+    }
+
+    fn bounce(&mut self) -> Result<()> {
+        self.vm.send("nvmet-bounce")?;
+        self.vm.expect("nvmet-bounced", RECONNECT)
+    }
+}
