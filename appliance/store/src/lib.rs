@@ -15,7 +15,7 @@
 //! allocated is free again after a crash.
 #![forbid(unsafe_code)]
 
-pub mod alloc;
+mod alloc;
 mod checksum;
 mod error;
 pub mod format;

@@ -37,7 +37,9 @@ fn open_error(world: &mut World) -> StoreError {
         disk.bytes(0..disk.len_bytes())
     };
     let before = bytes(world);
-    let error = life(world, || async { open().await.map(|_| ()).expect_err("must be refused") });
+    let error = life(world, || async {
+        open().await.map(|_| ()).expect_err("must be refused")
+    });
     assert!(before == bytes(world), "something was written");
     error.expect("no crash")
 }
@@ -45,7 +47,9 @@ fn open_error(world: &mut World) -> StoreError {
 fn check(world: &mut World) -> FsckReport {
     life(world, || async {
         let device = device().unwrap();
-        fsck(&device, FsckOptions::default(), &mut |_| ()).await.expect("fsck runs")
+        fsck(&device, FsckOptions::default(), &mut |_| ())
+            .await
+            .expect("fsck runs")
     })
     .expect("no crash")
 }
@@ -66,11 +70,23 @@ fn foreign_data_is_named() {
     for (offset, mark, found) in marks {
         let mut world = world(1);
         world.disk("pool").corrupt(offset, mark);
-        assert_eq!(open_error(&mut world), StoreError::NotAPool { path: path(), found });
+        assert_eq!(
+            open_error(&mut world),
+            StoreError::NotAPool {
+                path: path(),
+                found
+            }
+        );
         let refused = life(&mut world, || async { create().await.map(|_| ()) }).unwrap();
         match found {
             Foreign::Zeros => assert_eq!(refused, Ok(())),
-            _ => assert_eq!(refused, Err(StoreError::NotEmpty { path: path(), found })),
+            _ => assert_eq!(
+                refused,
+                Err(StoreError::NotEmpty {
+                    path: path(),
+                    found
+                })
+            ),
         }
     }
 }
@@ -86,8 +102,17 @@ fn a_pool_is_not_created_over_another() {
 #[test]
 fn devices_of_impossible_sizes_are_refused() {
     let mut world = World::new(1, Default::default());
-    world.add_disk("pool", DiskOptions { len_bytes: 8 << 20, ..DiskOptions::default() });
-    let error = life(&mut world, || async { create().await.map(|_| ()).unwrap_err() }).unwrap();
+    world.add_disk(
+        "pool",
+        DiskOptions {
+            len_bytes: 8 << 20,
+            ..DiskOptions::default()
+        },
+    );
+    let error = life(&mut world, || async {
+        create().await.map(|_| ()).unwrap_err()
+    })
+    .unwrap();
     assert!(matches!(error, StoreError::PoolSize { len_bytes, .. } if len_bytes == 8 << 20));
 }
 
@@ -101,8 +126,17 @@ fn a_newer_format_is_refused() {
     let crc = store::crc32c(&block);
     block[8..12].copy_from_slice(&crc.to_le_bytes());
     disk.corrupt(0, &block);
-    let expected = StoreError::NewerFormat { path: path(), version: 9, minimum: 8, ours: 1 };
-    assert_eq!(open_error(&mut world), expected, "although the other slot is one of ours");
+    let expected = StoreError::NewerFormat {
+        path: path(),
+        version: 9,
+        minimum: 8,
+        ours: 1,
+    };
+    assert_eq!(
+        open_error(&mut world),
+        expected,
+        "although the other slot is one of ours"
+    );
 }
 
 #[test]
@@ -111,10 +145,19 @@ fn a_truncated_pool_is_refused() {
     let image = full.disk("pool").bytes(0..POOL_BYTES / 2);
     let mut world = World::new(1, Default::default());
     let actual_bytes = POOL_BYTES / 2;
-    world.add_disk("pool", DiskOptions { len_bytes: actual_bytes, ..DiskOptions::default() });
+    world.add_disk(
+        "pool",
+        DiskOptions {
+            len_bytes: actual_bytes,
+            ..DiskOptions::default()
+        },
+    );
     world.disk("pool").corrupt(0, &image);
-    let expected =
-        StoreError::Truncated { path: path(), expected_bytes: POOL_BYTES, actual_bytes };
+    let expected = StoreError::Truncated {
+        path: path(),
+        expected_bytes: POOL_BYTES,
+        actual_bytes,
+    };
     assert_eq!(open_error(&mut world), expected);
     assert_eq!(check(&mut world).findings, [Finding::Unusable(expected)]);
 }
@@ -125,8 +168,15 @@ fn one_superblock_is_enough_and_two_are_repaired_by_a_publish() {
         let mut world = with_data(1);
         world.disk("pool").flip_bit(slot + 40);
         let report = check(&mut world);
-        assert!(!report.is_damaged && report.findings.len() == 1, "{:?}", report.findings);
-        life(&mut world, || async { open().await.unwrap().close(true).await.unwrap() }).unwrap();
+        assert!(
+            !report.is_damaged && report.findings.len() == 1,
+            "{:?}",
+            report.findings
+        );
+        life(&mut world, || async {
+            open().await.unwrap().close(true).await.unwrap()
+        })
+        .unwrap();
         assert_eq!(check(&mut world).findings, []);
     }
 }
@@ -155,7 +205,10 @@ fn a_damaged_root_is_refused() {
     let block = superblock_field(&world, 72) + root_slot * superblock_field(&world, 80);
     world.disk("pool").flip_bit(block * 4096 + 100);
     let error = open_error(&mut world);
-    assert!(matches!(error, StoreError::RootDamaged { generation: 3, .. }), "{error}");
+    assert!(
+        matches!(error, StoreError::RootDamaged { generation: 3, .. }),
+        "{error}"
+    );
     assert_eq!(check(&mut world).findings, [Finding::Unusable(error)]);
 }
 
@@ -167,9 +220,15 @@ fn a_damaged_allocator_page_is_refused() {
     world.disk("pool").flip_bit(first * 4096 + 80);
     world.disk("pool").flip_bit((first + count) * 4096 + 80);
     let error = open_error(&mut world);
-    assert!(matches!(error, StoreError::AllocatorDamaged { page: 0, .. }), "{error}");
+    assert!(
+        matches!(error, StoreError::AllocatorDamaged { page: 0, .. }),
+        "{error}"
+    );
     let report = check(&mut world);
-    assert_eq!(report.findings, [Finding::Unusable(error), Finding::SpaceUnchecked]);
+    assert_eq!(
+        report.findings,
+        [Finding::Unusable(error), Finding::SpaceUnchecked]
+    );
     assert_eq!(report.progress.pages, 3, "the data is checked all the same");
 }
 
@@ -204,12 +263,22 @@ fn a_damaged_leaf_is_named_and_the_others_are_served() {
         map.lookup(0).await.unwrap_err()
     })
     .unwrap();
-    let StoreError::MapDamaged { level, index, block, what, .. } = &error else {
+    let StoreError::MapDamaged {
+        level,
+        index,
+        block,
+        what,
+        ..
+    } = &error
+    else {
         panic!("{error}")
     };
     assert_eq!((*level, *index, *block), (0, 0, offset / 4096));
     assert_eq!(*what, "checksum mismatch");
-    assert_eq!(check(&mut world).findings, [Finding::Node(error), Finding::SpaceUnchecked]);
+    assert_eq!(
+        check(&mut world).findings,
+        [Finding::Node(error), Finding::SpaceUnchecked]
+    );
 }
 
 #[test]
@@ -229,15 +298,27 @@ fn a_stale_or_misplaced_node_is_found_though_it_is_intact() {
 fn a_damaged_inner_node_refuses_this_volume_only() {
     let mut world = with_data(1);
     life(&mut world, || async {
-        open().await.unwrap().create_volume(spec("b")).await.unwrap();
+        open()
+            .await
+            .unwrap()
+            .create_volume(spec("b"))
+            .await
+            .unwrap();
     })
     .unwrap();
     let offset = find(&world, b"BPIN", 0);
     world.disk("pool").flip_bit(offset + 9);
     life(&mut world, || async {
         let pool = open().await.unwrap();
-        let error = pool.open_map(&pool.records()[0]).await.map(|_| ()).unwrap_err();
-        assert!(error.to_string().contains("(a): map node 0 of level"), "{error}");
+        let error = pool
+            .open_map(&pool.records()[0])
+            .await
+            .map(|_| ())
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("(a): map node 0 of level"),
+            "{error}"
+        );
         assert!(pool.open_map(&pool.records()[1]).await.is_ok());
     })
     .unwrap();
@@ -253,15 +334,29 @@ fn damaged_and_unreadable_data_is_named_by_lba() {
     let device_offset = hits.next().unwrap();
     disk.flip_bit(device_offset + 5);
     let report = check(&mut world);
-    let Finding::Page { lba, device_offset: found, expected, .. } = report.findings[0] else {
+    let Finding::Page {
+        lba,
+        device_offset: found,
+        expected,
+        ..
+    } = report.findings[0]
+    else {
         panic!("{:?}", report.findings)
     };
-    assert_eq!((lba, found, expected), (1, device_offset, store::crc32c(&wanted)));
+    assert_eq!(
+        (lba, found, expected),
+        (1, device_offset, store::crc32c(&wanted))
+    );
     assert_eq!(report.findings.len(), 1);
-    world.disk("pool").latent_error(device_offset..device_offset + 4096);
+    world
+        .disk("pool")
+        .latent_error(device_offset..device_offset + 4096);
     let report = check(&mut world);
     assert!(
-        matches!(report.findings[..], [Finding::PageUnreadable { lba: 1, .. }]),
+        matches!(
+            report.findings[..],
+            [Finding::PageUnreadable { lba: 1, .. }]
+        ),
         "the page beside it is readable: {:?}",
         report.findings
     );
@@ -293,14 +388,23 @@ fn space_that_is_lost_used_twice_or_not_allocated_is_found() {
         writer.allocated.push(writer.pool.allocate(None).unwrap());
         writer
     });
-    assert!(matches!(findings[..], [Finding::Leaked { count: 2, .. }]), "{findings:?}");
+    assert!(
+        matches!(findings[..], [Finding::Leaked { count: 2, .. }]),
+        "{findings:?}"
+    );
 
     let findings = after_lie(|writer| async move {
         let entry = writer.map.lookup(100).await.unwrap();
         writer.map.update(7, entry).await.unwrap();
         writer
     });
-    let [Finding::UsedTwice { by: ClusterUser::Data(_, 100), .. }] = findings[..] else {
+    let [
+        Finding::UsedTwice {
+            by: ClusterUser::Data(_, 100),
+            ..
+        },
+    ] = findings[..]
+    else {
         panic!("{findings:?}")
     };
 
@@ -309,7 +413,13 @@ fn space_that_is_lost_used_twice_or_not_allocated_is_found() {
         writer.allocated.clear();
         writer
     });
-    let [Finding::NotAllocated { by: ClusterUser::Data(_, 7), .. }] = findings[..] else {
+    let [
+        Finding::NotAllocated {
+            by: ClusterUser::Data(_, 7),
+            ..
+        },
+    ] = findings[..]
+    else {
         panic!("{findings:?}")
     };
 
@@ -320,7 +430,11 @@ fn space_that_is_lost_used_twice_or_not_allocated_is_found() {
         writer.map.update(last, entry).await.unwrap();
         writer
     });
-    assert_eq!(findings, [], "the data moved to the last cluster, which is a whole one");
+    assert_eq!(
+        findings,
+        [],
+        "the data moved to the last cluster, which is a whole one"
+    );
 }
 
 /// Opens the pool, lets the test break the disk, and goes on with a publish.
@@ -346,7 +460,11 @@ fn publish_with_fault(
             assert!(matches!(again, StoreError::Failed { .. }), "{again}");
             let refused = pool.create_volume(spec("b")).await.unwrap_err();
             assert!(matches!(refused, StoreError::Failed { .. }), "{refused}");
-            assert_eq!(writer.map.lookup(100).await.unwrap().valid, 0b100, "reads go on");
+            assert_eq!(
+                writer.map.lookup(100).await.unwrap().valid,
+                0b100,
+                "reads go on"
+            );
             then(&pool, &writer.map, &error);
             pool.close(true).await.expect("closing writes nothing");
         }
@@ -387,7 +505,10 @@ fn a_read_only_pool_reads_and_refuses_changes() {
     life(&mut world, || async {
         let pool = Pool::open(
             device().unwrap(),
-            OpenOptions { read_only: true, ..OpenOptions::default() },
+            OpenOptions {
+                read_only: true,
+                ..OpenOptions::default()
+            },
         );
         let pool = pool.await.unwrap();
         let refused = pool.create_volume(spec("b")).await.unwrap_err();

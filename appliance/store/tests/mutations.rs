@@ -29,7 +29,11 @@ fn caught(point: &str, seeds: u64) -> Option<String> {
 #[test]
 fn planted_bugs_are_caught() {
     select(None);
-    assert_eq!(caught("publish::after_superblock", 1), None, "without a bug nothing complains");
+    assert_eq!(
+        caught("publish::after_superblock", 1),
+        None,
+        "without a bug nothing complains"
+    );
     select(Some(Mutation::SkipFlushBeforeSuperblock));
     let what = caught("publish::after_superblock", 10).expect("skipped flush");
     assert!(what.contains("damaged"), "{what}");

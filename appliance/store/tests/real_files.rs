@@ -6,9 +6,7 @@ use block::{BlockError, Device};
 use reactor::buf::{BufList, engine_pool};
 use reactor::cores::{CoreConfig, run};
 use store::fsck::{FsckOptions, fsck};
-use store::{
-    BLOCK_BYTES, Changes, CreateOptions, Entry, NewVolume, OpenOptions, Pool, StoreError,
-};
+use store::{BLOCK_BYTES, Changes, CreateOptions, Entry, NewVolume, OpenOptions, Pool, StoreError};
 
 /// A file that goes away with the test.
 struct TempFile(PathBuf);
@@ -38,8 +36,13 @@ where
 
 async fn create(path: &Path) -> Pool {
     let device = Device::create(path, 64 << 20).expect("create a file");
-    let options = CreateOptions { name: "main".into(), overwrite: false };
-    Pool::create(device, options, OpenOptions::default()).await.expect("create a pool")
+    let options = CreateOptions {
+        name: "main".into(),
+        overwrite: false,
+    };
+    Pool::create(device, options, OpenOptions::default())
+        .await
+        .expect("create a pool")
 }
 
 async fn open(path: &Path) -> Result<Pool, StoreError> {
@@ -60,9 +63,17 @@ async fn write_one(pool: &Pool) {
     let cluster = pool.allocate(Some(&mut reservation)).expect("promised");
     let mut buf = engine_pool().alloc(BLOCK_BYTES).await;
     buf.as_mut().fill(7);
-    let mut entry = Entry { location: Some(cluster), valid: 1, ..Entry::EMPTY };
+    let mut entry = Entry {
+        location: Some(cluster),
+        valid: 1,
+        ..Entry::EMPTY
+    };
     entry.crc[0] = store::crc32c(&buf);
-    let written = pool.device().write(cluster.byte_offset(), BufList::from(buf)).await.0;
+    let written = pool
+        .device()
+        .write(cluster.byte_offset(), BufList::from(buf))
+        .await
+        .0;
     written.expect("write data");
     map.update(4000, entry).await.expect("update");
     let changes = Changes {
@@ -93,8 +104,13 @@ fn a_pool_in_a_file_lives_over_a_restart() {
         let map = pool.open_map(&record).await.expect("open the map");
         assert_eq!(map.lookup(4000).await.expect("lookup").valid, 1);
         let counters = pool.device().counters().snapshot();
-        assert!(counters.reads > 4 && counters.writes == 0 && counters.flushes == 1, "{counters:?}");
-        let report = fsck(pool.device(), FsckOptions::default(), &mut |_| ()).await.expect("fsck");
+        assert!(
+            counters.reads > 4 && counters.writes == 0 && counters.flushes == 1,
+            "{counters:?}"
+        );
+        let report = fsck(pool.device(), FsckOptions::default(), &mut |_| ())
+            .await
+            .expect("fsck");
         assert_eq!(report.findings, []);
         assert_eq!(report.progress.pages, 1);
     });
@@ -106,7 +122,10 @@ fn what_cannot_be_opened_says_why() {
     let path = file.0.clone();
     on_core(|| async move {
         let missing = open(&path).await.map(|_| ()).unwrap_err();
-        assert_eq!(missing, StoreError::Device(BlockError::NotFound { path: path.clone() }));
+        assert_eq!(
+            missing,
+            StoreError::Device(BlockError::NotFound { path: path.clone() })
+        );
         std::fs::write(&path, vec![0x11; 70_000]).expect("write a file");
         let foreign = open(&path).await.map(|_| ()).unwrap_err();
         assert!(matches!(foreign, StoreError::NotAPool { .. }), "{foreign}");

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use block::Device;
 use reactor::sync::Mutex;
-use store::{Cluster, CreateOptions, NewVolume, Pool, Space, StoreError, VolumeRecord, VolumeState};
+use store::{
+    Cluster, CreateOptions, NewVolume, Pool, Space, StoreError, VolumeRecord, VolumeState,
+};
 
 use crate::core::Core;
 use crate::error::VolumeError;
@@ -22,7 +24,7 @@ use crate::volume::Volume;
 pub struct EngineOptions {
     /// The pool's file or block device.
     pub path: PathBuf,
-    /// Memory for map leaves of each volume.
+    /// Memory for map leaves, shared by the volumes of the pool.
     pub map_cache_bytes: usize,
     /// Journal of a new volume where its spec says nothing: 4 MiB to 4 GiB.
     pub journal_bytes: u64,
@@ -32,7 +34,7 @@ pub struct EngineOptions {
 }
 
 impl EngineOptions {
-    /// 16 MiB of map cache a volume, 64 MiB of journal.
+    /// 16 MiB of map cache, 64 MiB of journal.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -163,7 +165,10 @@ impl Engine {
             None => Device::open(path, block::OpenOptions::default()),
         };
         let device = device.map_err(|error| wrap(error.into()))?;
-        let create = CreateOptions { name: spec.name.clone(), overwrite: spec.overwrite };
+        let create = CreateOptions {
+            name: spec.name.clone(),
+            overwrite: spec.overwrite,
+        };
         let pool = Pool::create(device, create, store::OpenOptions::default()).await;
         pool.map_err(wrap)?.close(true).await.map_err(wrap)
     }
@@ -195,8 +200,11 @@ impl Engine {
         }));
         let volumes = engine.recover().await;
         let inner = &engine.0;
-        let report =
-            OpenReport { pool: inner.name.clone(), clean: inner.pool.opened_clean(), volumes };
+        let report = OpenReport {
+            pool: inner.name.clone(),
+            clean: inner.pool.opened_clean(),
+            volumes,
+        };
         Ok((engine, report))
     }
 
@@ -208,7 +216,11 @@ impl Engine {
         for record in pool.records() {
             let (id, name) = (record.id, Arc::<str>::from(&*record.name));
             if record.state == VolumeState::Deleting {
-                reports.push(VolumeReport { id, name, outcome: Outcome::Deleting });
+                reports.push(VolumeReport {
+                    id,
+                    name,
+                    outcome: Outcome::Deleting,
+                });
                 continue;
             }
             let result = replay(pool, record, &self.0.budget).await;
@@ -246,7 +258,11 @@ impl Engine {
             }
             Err(Refused { damage, claimed }) => {
                 tracing::error!(volume = %name, error = %damage, "volume is not served");
-                let volume = DamagedVolume { id, name: name.clone(), claimed };
+                let volume = DamagedVolume {
+                    id,
+                    name: name.clone(),
+                    claimed,
+                };
                 self.0.damaged.borrow_mut().push(volume);
                 Outcome::Damaged(damage)
             }
@@ -279,7 +295,13 @@ impl Engine {
 
     /// The volumes that are served.
     pub fn volumes(&self) -> Vec<Volume> {
-        self.0.volumes.borrow().iter().cloned().map(Volume::from_core).collect()
+        self.0
+            .volumes
+            .borrow()
+            .iter()
+            .cloned()
+            .map(Volume::from_core)
+            .collect()
     }
 
     /// One volume, if it is served.
@@ -315,7 +337,12 @@ impl Engine {
     /// All counters as plain data, for the slow plane.
     pub fn snapshot_metrics(&self) -> EngineSnapshot {
         let volumes = self.0.volumes.borrow();
-        let of = |core: &Rc<Core>| (core.info().name.clone(), core.metrics.snapshot(core.gauges()));
+        let of = |core: &Rc<Core>| {
+            (
+                core.info().name.clone(),
+                core.metrics.snapshot(core.gauges()),
+            )
+        };
         EngineSnapshot {
             pool: self.0.name.clone(),
             space: self.space(),
@@ -372,7 +399,9 @@ impl Engine {
         let begun = inner.pool.begin_delete(id).await;
         begun.map_err(|error| self.error("delete volume", error))?;
         // The record says so: nothing will replay the journal that refers to these.
-        unpublished.into_iter().for_each(|cluster| inner.pool.discard_unpublished(cluster));
+        unpublished
+            .into_iter()
+            .for_each(|cluster| inner.pool.discard_unpublished(cluster));
         let finished = inner.pool.finish_delete(id).await;
         finished.map_err(|error| self.error("delete volume", error))
     }
@@ -381,12 +410,18 @@ impl Engine {
     async fn retire(&self, name: &str) -> Option<(VolumeId, Vec<Cluster>)> {
         let core = {
             let volumes = self.0.volumes.borrow();
-            volumes.iter().find(|core| &*core.info().name == name)?.clone()
+            volumes
+                .iter()
+                .find(|core| &*core.info().name == name)?
+                .clone()
         };
         core.close(true).await;
         core.quiesce().await;
         core.stop();
-        self.0.volumes.borrow_mut().retain(|other| !Rc::ptr_eq(other, &core));
+        self.0
+            .volumes
+            .borrow_mut()
+            .retain(|other| !Rc::ptr_eq(other, &core));
         Some((core.info().id, core.unpublished_clusters()))
     }
 
@@ -428,11 +463,19 @@ impl Engine {
     }
 
     fn error(&self, doing: &'static str, error: StoreError) -> VolumeError {
-        VolumeError::Pool { pool: self.0.name.clone(), doing, error: Box::new(error) }
+        VolumeError::Pool {
+            pool: self.0.name.clone(),
+            doing,
+            error: Box::new(error),
+        }
     }
 }
 
 fn pool_error(path: &Path, doing: &'static str, error: StoreError) -> VolumeError {
     let pool = Arc::from(path.display().to_string());
-    VolumeError::Pool { pool, doing, error: Box::new(error) }
+    VolumeError::Pool {
+        pool,
+        doing,
+        error: Box::new(error),
+    }
 }

@@ -121,7 +121,7 @@ impl Session {
     }
 
     /// Waits until the script has succeeded; then the target must stop with exit code 0 and leave a
-    /// pool in which `bedplate fsck` finds nothing.
+    /// pool in which `bedplate fsck` finds nothing. The pool is removed then, the logs are kept.
     ///
     /// # Errors
     /// When any of that is not so.
@@ -131,7 +131,8 @@ impl Session {
             return Ok(());
         };
         target.stop()?;
-        target.fsck()
+        target.fsck()?;
+        target.remove_pool()
     }
 
     fn bounce(&mut self) -> Result<()> {

@@ -179,6 +179,15 @@ impl Target {
         self.accept("bedplate fsck", status)
     }
 
+    /// Gives the space of the pool back; after a failure it is kept, to be looked at.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn remove_pool(&self) -> Result<()> {
+        let pool = self.dir.join("main.pool");
+        std::fs::remove_file(&pool).map_err(Error::io("remove", &pool))
+    }
+
     fn accept(&self, what: &str, status: ExitStatus) -> Result<()> {
         if status.success() {
             return Ok(());

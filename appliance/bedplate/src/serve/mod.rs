@@ -239,13 +239,36 @@ async fn operate(
     Ok(())
 }
 
+/// Waits for one more SIGINT or SIGTERM.
+async fn again() {
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
 /// Ends every data core: in-flight requests finish, a checkpoint is written.
 async fn stop(running: Running, config: &Config) -> anyhow::Result<()> {
     for mailbox in &running.mailboxes {
         // A core that ended by itself takes no message, and needs none.
         _ = mailbox.try_send(Message::Shutdown);
     }
-    let joined = tokio::task::spawn_blocking(move || running.threads.join()).await?;
+    let joined = tokio::task::spawn_blocking(move || running.threads.join());
+    let joined = tokio::select! {
+        joined = joined => joined?,
+        () = again() => {
+            // The journal has everything that was acknowledged: ending now loses nothing.
+            eprintln!("bedplate: ended at once by a second signal; the next start replays the journal");
+            std::process::exit(130);
+        }
+    };
     let mut failed = None;
     let mut events = running.events;
     while let Ok(event) = events.try_recv() {

@@ -1,7 +1,11 @@
 //! Opens the pools of one data core and makes what the configuration asks for and is missing.
 
 use crate::said::said;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, bail};
+use block::{Device, OpenOptions};
 use config::{PoolConfig, VolumeConfig};
 use volume::{Engine, EngineOptions, OpenReport, Outcome, PoolSpec, VolumeSpec};
 
@@ -64,7 +68,35 @@ async fn create_when_missing(pool: &PoolConfig) -> anyhow::Result<()> {
         file_bytes: Some(size.bytes()),
         overwrite: false,
     };
-    Engine::create_pool(&pool.path, &spec).await.map_err(said)
+    let unfinished = unfinished_path(&pool.path);
+    remove_unfinished(&unfinished)?;
+    Engine::create_pool(&unfinished, &spec)
+        .await
+        .map_err(said)?;
+    // crash here: an unfinished file, which the next start removes, and no pool yet.
+    std::fs::rename(&unfinished, &pool.path)?;
+    // The name is durable with its folder; the file is since it was made.
+    let folder = pool.path.parent().filter(|f| !f.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+    Ok(())
+}
+
+/// Where a pool's file is made until it is whole, so that a crash never leaves half a pool under
+/// the pool's own name.
+fn unfinished_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".unfinished");
+    name.into()
+}
+
+/// Removes what a crash left while the pool was made; refuses when somebody is at work on it.
+fn remove_unfinished(path: &Path) -> anyhow::Result<()> {
+    if !path.try_exists()? {
+        return Ok(());
+    }
+    drop(Device::open(path, OpenOptions { read_only: false })?);
+    tracing::warn!(path = %path.display(), "removing an unfinished pool of an earlier start");
+    Ok(std::fs::remove_file(path)?)
 }
 
 async fn finish_open(

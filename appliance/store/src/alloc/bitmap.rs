@@ -78,7 +78,7 @@ impl Bitmap {
 
     /// Copies the bits of a page out, as little-endian words; what is beyond the end is zero.
     pub(crate) fn page_bytes(&self, page: u32, bytes: &mut [u8]) {
-        assert!(bytes.len() % 8 == 0);
+        assert!(bytes.len().is_multiple_of(8));
         let first = page as usize * (bytes.len() / 8);
         for (index, chunk) in bytes.chunks_exact_mut(8).enumerate() {
             let word = self.words.get(first + index).copied().unwrap_or(0);

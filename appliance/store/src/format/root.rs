@@ -318,7 +318,7 @@ impl RawVolume {
         if !unused || !matches!(block_bytes, 512 | 4096) {
             return Err("volume format out of range");
         }
-        if size_bytes == 0 || size_bytes % u64::from(block_bytes) != 0 {
+        if size_bytes == 0 || !size_bytes.is_multiple_of(u64::from(block_bytes)) {
             return Err("volume size out of range");
         }
         if !self.serial.iter().all(|byte| byte.is_ascii_graphic()) {

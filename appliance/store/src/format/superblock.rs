@@ -229,7 +229,7 @@ impl RawSuperblock {
         let in_order = self.root_block.get() > SLOT_BLOCKS[1]
             && root_end <= self.alloc_block.get()
             && alloc_end <= first
-            && first % CLUSTER_BLOCKS as u64 == 0;
+            && first.is_multiple_of(CLUSTER_BLOCKS as u64);
         let clusters = self.cluster_count.get();
         let blocks = clusters
             .checked_mul(CLUSTER_BLOCKS as u64)

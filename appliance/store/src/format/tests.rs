@@ -60,7 +60,7 @@ fn volume(id: u64) -> RootVolume {
         name: format!("volume-{id}"),
         size_bytes: 1 << 30,
         block_bytes: 512,
-        deleting: id % 2 == 0,
+        deleting: id.is_multiple_of(2),
         serial: *b"BDPL0123456789ABCDEF",
         layer: Layer {
             id: 0,

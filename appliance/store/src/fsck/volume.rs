@@ -76,7 +76,7 @@ impl Check<'_> {
                 self.found(Finding::Node(error));
             }
             self.report.progress.nodes += 1;
-            if self.report.progress.nodes % NODES_PER_REPORT == 0 {
+            if self.report.progress.nodes.is_multiple_of(NODES_PER_REPORT) {
                 self.progress();
             }
         }

@@ -1,6 +1,8 @@
 //! Leaves in memory: a bounded number of clean ones by the clock algorithm, and all dirty ones.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
@@ -19,10 +21,30 @@ struct Slot {
     recent: bool,
 }
 
+/// Memory for leaves that the maps of a pool share: each may use an equal part.
+#[derive(Debug)]
+pub(crate) struct LeafBudget {
+    leaves: usize,
+    maps: Cell<usize>,
+}
+
+impl LeafBudget {
+    pub(crate) fn new(bytes: usize) -> Rc<LeafBudget> {
+        Rc::new(LeafBudget {
+            leaves: bytes / BLOCK_BYTES,
+            maps: Cell::new(0),
+        })
+    }
+
+    fn share(&self) -> usize {
+        (self.leaves / self.maps.get().max(1)).max(LEAVES_MIN)
+    }
+}
+
 /// The leaf cache of one map. Memory is kept when a leaf leaves, so a warm cache does not allocate.
 #[derive(Debug)]
 pub(crate) struct LeafCache {
-    capacity: usize,
+    budget: Rc<LeafBudget>,
     slots: Vec<Slot>,
     index: FxHashMap<u64, usize>,
     dirty: BTreeSet<u64>,
@@ -30,9 +52,10 @@ pub(crate) struct LeafCache {
 }
 
 impl LeafCache {
-    pub(crate) fn new(bytes: usize) -> LeafCache {
+    pub(crate) fn new(budget: &Rc<LeafBudget>) -> LeafCache {
+        budget.maps.set(budget.maps.get() + 1);
         LeafCache {
-            capacity: (bytes / BLOCK_BYTES).max(LEAVES_MIN),
+            budget: budget.clone(),
             slots: Vec::new(),
             index: FxHashMap::default(),
             dirty: BTreeSet::new(),
@@ -63,6 +86,7 @@ impl LeafCache {
 
     /// Adds a clean leaf that is not there; another clean one may have to go.
     pub(crate) fn insert(&mut self, leaf: u64, entries: Box<LeafEntries>) {
+        self.shrink();
         let fresh = Slot {
             leaf,
             entries,
@@ -89,7 +113,7 @@ impl LeafCache {
     /// A clean leaf to give up, once the cache is full. None when it may still grow, or when
     /// everything is dirty.
     fn victim(&mut self) -> Option<usize> {
-        if self.slots.len() < self.capacity || self.dirty.len() == self.slots.len() {
+        if self.slots.len() < self.budget.share() || self.dirty.len() == self.slots.len() {
             return None;
         }
         loop {
@@ -112,15 +136,34 @@ impl LeafCache {
         for leaf in std::mem::take(&mut self.dirty) {
             self.slots[self.index[&leaf]].dirty = false;
         }
-        while self.slots.len() > self.capacity {
-            let slot = self.slots.pop().expect("over capacity");
-            self.index.remove(&slot.leaf);
+        while self.slots.len() > self.budget.share() {
+            self.drop_last();
         }
+    }
+
+    /// Another map has come and the share is smaller now: a map that is only read shrinks with
+    /// every leaf that it loads.
+    fn shrink(&mut self) {
+        let is_clean = self.slots.last().is_some_and(|slot| !slot.dirty);
+        if self.slots.len() > self.budget.share() && is_clean {
+            self.drop_last();
+        }
+    }
+
+    fn drop_last(&mut self) {
+        let slot = self.slots.pop().expect("over capacity");
+        self.index.remove(&slot.leaf);
         self.hand = 0;
     }
 
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
+    }
+}
+
+impl Drop for LeafCache {
+    fn drop(&mut self) {
+        self.budget.maps.set(self.budget.maps.get() - 1);
     }
 }
 
@@ -136,7 +179,7 @@ mod tests {
 
     #[test]
     fn keeps_what_is_used_and_what_is_dirty() {
-        let mut cache = LeafCache::new(0);
+        let mut cache = LeafCache::new(&LeafBudget::new(0));
         for index in 0..LEAVES_MIN as u64 {
             cache.insert(index, leaf());
         }
@@ -152,8 +195,28 @@ mod tests {
     }
 
     #[test]
+    fn maps_of_a_pool_share_its_memory() {
+        let budget = LeafBudget::new(4 * LEAVES_MIN * BLOCK_BYTES);
+        let mut first = LeafCache::new(&budget);
+        (0..100).for_each(|index| first.insert(index, leaf()));
+        assert_eq!(first.len(), 4 * LEAVES_MIN);
+        let mut second = LeafCache::new(&budget);
+        (0..100).for_each(|index| second.insert(index, leaf()));
+        assert_eq!(second.len(), 2 * LEAVES_MIN);
+        (100..200).for_each(|index| first.insert(index, leaf()));
+        assert_eq!(
+            first.len(),
+            2 * LEAVES_MIN,
+            "gave up what the second may have"
+        );
+        drop(second);
+        (200..300).for_each(|index| first.insert(index, leaf()));
+        assert_eq!(first.len(), 4 * LEAVES_MIN);
+    }
+
+    #[test]
     fn grows_when_all_is_dirty_and_shrinks_when_clean() {
-        let mut cache = LeafCache::new(0);
+        let mut cache = LeafCache::new(&LeafBudget::new(0));
         for index in 0..40 {
             cache.insert(index, leaf());
             cache.get_dirty(index).unwrap();

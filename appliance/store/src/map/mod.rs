@@ -10,6 +10,7 @@ mod shape;
 mod tree;
 mod write;
 
+pub(crate) use cache::LeafBudget;
 pub(crate) use node_io::NodeReader;
 pub(crate) use shape::{Shape, depth_of};
 pub(crate) use write::Plan;
@@ -71,7 +72,7 @@ impl Map {
             shape,
             alloc: inner.alloc.clone(),
             tree: RefCell::new(tree),
-            cache: RefCell::new(LeafCache::new(inner.leaf_cache_bytes)),
+            cache: RefCell::new(LeafCache::new(&inner.leaf_budget)),
             mapped_clusters: Cell::new(record.mapped_clusters),
             loading: RefCell::default(),
             loaded: Notify::default(),

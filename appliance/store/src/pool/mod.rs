@@ -32,7 +32,7 @@ use reactor::sync::Mutex;
 use crate::alloc::{Allocator, ReadGuard, Reservation};
 use crate::error::StoreError;
 use crate::format::root::PagePointer;
-use crate::map::Map;
+use crate::map::{LeafBudget, Map};
 use crate::types::{Cluster, VolumeId, VolumeState};
 
 /// Identity of a pool.
@@ -66,7 +66,7 @@ pub(crate) struct PoolInner {
     pub(crate) closed: Cell<bool>,
     pub(crate) opened_clean: bool,
     pub(crate) read_only: bool,
-    pub(crate) leaf_cache_bytes: usize,
+    pub(crate) leaf_budget: Rc<LeafBudget>,
 }
 
 /// An open pool. Cheap to clone; lives on the core that opened it.

@@ -13,6 +13,7 @@ use crate::format::Block;
 use crate::format::alloc_page::{self, PageIdentity, PageKind, TABLE_ENTRIES_PER_PAGE};
 use crate::format::root::{PagePointer, Root};
 use crate::format::superblock::Superblock;
+use crate::map::LeafBudget;
 use crate::pool::superblocks::{SlotFact, Superblocks, decide, read_superblocks};
 use crate::pool::{Identity, Pool, PoolGeometry, PoolInner, Published, VolumeRecord};
 use crate::types::BLOCK_BYTES;
@@ -25,7 +26,7 @@ const LEAF_CACHE_BYTES_DEFAULT: usize = 64 << 20;
 /// How a pool is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenOptions {
-    /// Memory for map leaves of each volume. Leaves with changes stay in memory until they are
+    /// Memory for map leaves, shared by the volumes of the pool. Leaves with changes stay in memory until they are
     /// published and may exceed it.
     pub leaf_cache_bytes: usize,
     /// Never write; the device may be opened read-only too.
@@ -129,7 +130,7 @@ fn build(device: Device, loaded: Loaded, options: OpenOptions) -> PoolInner {
         closed: Cell::new(false),
         opened_clean: superblock.clean,
         read_only: options.read_only,
-        leaf_cache_bytes: options.leaf_cache_bytes,
+        leaf_budget: LeafBudget::new(options.leaf_cache_bytes),
     }
 }
 

@@ -188,7 +188,7 @@ fn check(new: &NewVolume) -> Result<(), StoreError> {
     if new.size_bytes == 0 || new.size_bytes > VOLUME_BYTES_MAX {
         return refuse("the size is 1 block to 256 TiB");
     }
-    if new.size_bytes % u64::from(new.block_bytes) != 0 {
+    if !new.size_bytes.is_multiple_of(u64::from(new.block_bytes)) {
         return refuse("the size is a multiple of the block size");
     }
     let journal = JOURNAL_CLUSTERS_MIN * CLUSTER_BYTES..=JOURNAL_BYTES_MAX;

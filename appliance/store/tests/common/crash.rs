@@ -51,7 +51,7 @@ pub fn crash_world(seed: u64, volatile_cache: bool) -> World {
     let mut world = World::new(seed, options);
     let disk = DiskOptions {
         len_bytes: SMALL_POOL_BYTES,
-        logical_block: if seed % 2 == 0 { 512 } else { 4096 },
+        logical_block: if seed.is_multiple_of(2) { 512 } else { 4096 },
         volatile_cache,
         ..DiskOptions::default()
     };
@@ -140,7 +140,9 @@ async fn scribble(pool: Pool, stop: Rc<Cell<bool>>, thorough: bool) {
 
 /// Some free clusters, but never the last ones that the workload itself may want.
 fn free_clusters(pool: &Pool, count: u32) -> Vec<Cluster> {
-    let Ok(_held_back) = pool.reserve(20) else { return Vec::new() };
+    let Ok(_held_back) = pool.reserve(20) else {
+        return Vec::new();
+    };
     let free = (0..count).map_while(|_| pool.allocate(None).ok());
     free.collect()
 }
@@ -285,10 +287,7 @@ async fn read_state(pool: &Pool) -> Result<State, String> {
         }
         let live = record.state == VolumeState::Live;
         if live && record.mapped_clusters != content.len() as u64 {
-            return Err(format!(
-                "{} maps something it was not told to",
-                record.name
-            ));
+            return Err(format!("{} maps something it was not told to", record.name));
         }
         state.insert(record.name.to_string(), live.then_some(content));
     }
