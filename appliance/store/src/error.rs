@@ -201,6 +201,17 @@ pub enum StoreError {
         /// Clusters that can still be promised.
         available: u32,
     },
+    /// No room for the journal of a new volume.
+    #[error(
+        "no room for a journal of {}MiB: {}MiB of the pool are free; configure a smaller journal, \
+         or delete or trim data", wanted_bytes >> 20, available_bytes >> 20
+    )]
+    NoRoomForJournal {
+        /// Length of the ring asked for.
+        wanted_bytes: u64,
+        /// Space that can still be promised.
+        available_bytes: u64,
+    },
     /// No room for map nodes: publish less at a time.
     #[error("no room for {wanted} map nodes; publish fewer changes at a time")]
     MetadataFull {

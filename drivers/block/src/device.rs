@@ -226,7 +226,8 @@ impl Device {
         let inner = &*self.0;
         let end = offset.checked_add(len_bytes);
         let inside = end.is_some_and(|end| end <= inner.geometry.len_bytes);
-        if !inside || offset % BLOCK_BYTES != 0 || len_bytes % BLOCK_BYTES != 0 {
+        let aligned = offset.is_multiple_of(BLOCK_BYTES) && len_bytes.is_multiple_of(BLOCK_BYTES);
+        if !inside || !aligned {
             return Err(BlockError::OutOfRange {
                 path: inner.path.clone(),
                 operation,
@@ -303,6 +304,7 @@ fn open_error(path: &Path, error: &io::Error) -> BlockError {
         io::ErrorKind::NotFound => BlockError::NotFound { path },
         io::ErrorKind::AlreadyExists => BlockError::Exists { path },
         io::ErrorKind::WouldBlock => BlockError::Locked { path },
+        io::ErrorKind::InvalidInput => BlockError::NotADevice { path },
         kind => BlockError::Io {
             path,
             operation: Operation::Open,

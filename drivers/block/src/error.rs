@@ -45,6 +45,14 @@ pub enum BlockError {
         /// What was to be created.
         path: PathBuf,
     },
+    /// A folder, a socket or something else that holds no blocks.
+    #[error(
+        "{path}: a directory, or something else that is neither a file nor a block device; name one of these"
+    )]
+    NotADevice {
+        /// What was to be opened.
+        path: PathBuf,
+    },
     /// Another process holds the lock.
     #[error("{path}: in use by another process")]
     Locked {

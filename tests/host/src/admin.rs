@@ -16,13 +16,19 @@ const NO_DATA: Sgl = Sgl::Transport { len_bytes: 0 };
 impl Controller {
     /// Identify: 4,096 bytes of the structure `cns`, for command set `csi`.
     pub fn identify(&mut self, cns: Cns, nsid: u32, csi: Csi) -> Result<Vec<u8>, HostError> {
-        let sqe = Identify {
-            cns,
-            csi,
-            ..Identify::default()
-        }
-        .encode(0, nsid, NO_DATA);
-        let command = Command::receiving(sqe, IDENTIFY_BYTES);
+        self.identify_with(
+            Identify {
+                cns,
+                csi,
+                ..Identify::default()
+            },
+            nsid,
+        )
+    }
+
+    /// Identify with every field of the command.
+    pub fn identify_with(&mut self, fields: Identify, nsid: u32) -> Result<Vec<u8>, HostError> {
+        let command = Command::receiving(fields.encode(0, nsid, NO_DATA), IDENTIFY_BYTES);
         self.admin.call("Identify", command)?.into_data("Identify")
     }
 

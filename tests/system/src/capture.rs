@@ -1,6 +1,7 @@
 //! Loopback traffic, captured and dissected by tshark.
 
 use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
@@ -12,6 +13,11 @@ use crate::{Process, Server};
 
 /// Longest time until tshark says that it captures.
 const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// A capture file with its headers and no packet is shorter than this.
+const EMPTY_CAPTURE_BYTES: u64 = 700;
+/// dumpcap hands on what it has several times a second.
+const QUIET_TIME: Duration = Duration::from_millis(1200);
 
 /// A capture that runs.
 #[derive(Debug)]
@@ -59,19 +65,46 @@ impl Capture {
             let capturing = line.contains("Capturing on") || line.contains("Capture started");
             said.push(line);
             if capturing {
-                // tshark says so just before the kernel's filter is in place.
-                std::thread::sleep(Duration::from_millis(700));
+                self.wait_for_packets();
                 return;
             }
         }
         panic!("tshark does not capture (root is needed, package tshark): {said:?}");
     }
 
+    /// tshark says that it captures before the kernel's filter is in place: a dissection that
+    /// misses the start of a connection is worth nothing. Empty connections until one is seen.
+    fn wait_for_packets(&self) {
+        let deadline = Instant::now() + START_LIMIT;
+        let empty = self.written_bytes();
+        while self.written_bytes() <= empty.max(EMPTY_CAPTURE_BYTES) {
+            assert!(Instant::now() < deadline, "tshark writes no packets");
+            drop(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits until the last packets have come out of the kernel's and dumpcap's buffers.
+    fn wait_quiet(&self) {
+        let mut last = self.written_bytes();
+        loop {
+            std::thread::sleep(QUIET_TIME);
+            let now = self.written_bytes();
+            if now == last {
+                return;
+            }
+            last = now;
+        }
+    }
+
+    fn written_bytes(&self) -> u64 {
+        std::fs::metadata(&self.file).map_or(0, |metadata| metadata.len())
+    }
+
     /// Ends the capture and gives its dissection.
     #[must_use]
     pub fn finish(mut self) -> Dissection {
-        // The last packets are still on their way through dumpcap's buffer.
-        std::thread::sleep(Duration::from_millis(1200));
+        self.wait_quiet();
         Process {
             pid: self.tshark.id(),
         }
@@ -132,6 +165,12 @@ impl Dissection {
             .lines()
             .map(str::to_owned)
             .collect()
+    }
+
+    /// The full dissection of packets that match a display filter.
+    #[must_use]
+    pub fn details(&self, filter: &str) -> String {
+        self.tshark(&["-V", "-Y", filter])
     }
 
     fn tshark(&self, arguments: &[&str]) -> String {

@@ -14,10 +14,13 @@ pub struct Fingerprint {
     crc: u32,
 }
 
-/// Fingerprint of a file; `None` when it does not exist.
+/// Fingerprint of a file; `None` when it does not exist or is no file.
 #[must_use]
 pub fn fingerprint(path: &Path) -> Option<Fingerprint> {
-    let mut file = File::open(path).ok()?;
+    if !path.is_file() {
+        return None;
+    }
+    let mut file = File::open(path).expect("the file can be opened");
     let mut crc = Crc32c::new();
     let mut len_bytes = 0;
     let mut piece = vec![0; 1 << 20];

@@ -113,14 +113,16 @@ fn a_folder_that_is_not_there() {
             .config()
             .replace("main.pool", "no/such/folder/main.pool"),
     );
-    refuses(&setup, &["no/such/folder", "no such file"]);
+    refuses(&setup, &["no/such/folder", "does not exist"]);
 }
 
 #[test]
 fn foreign_files_are_named_for_what_they_are() {
     type Make = fn(&Path);
     let rows: [(&str, Make); 4] = [
-        ("ext4", |path| format_as(path, "mkfs.ext4", &["-q", "-F"])),
+        ("ext2/3/4", |path| {
+            format_as(path, "mkfs.ext4", &["-q", "-F"])
+        }),
         ("xfs", |path| format_as(path, "mkfs.xfs", &["-q", "-f"])),
         ("zero", |_path| ()),
         ("not a bedplate pool", |path| {
@@ -269,11 +271,11 @@ fn ports_in_use() {
 #[test]
 fn a_control_socket_that_cannot_be() {
     let setup = used_pool();
-    let text = setup
-        .config()
-        .replace("control.sock", "no/such/folder/control.sock");
-    setup.write_text(&text);
-    refuses(&setup, &["no/such/folder/control.sock"]);
+    // Below a file, and in place of one.
+    for place in ["main.pool/control.sock", "main.pool"] {
+        setup.write_text(&setup.config().replace("control.sock", place));
+        refuses(&setup, &["control", "main.pool"]);
+    }
 }
 
 #[test]
@@ -353,12 +355,29 @@ fn configurations_that_say_something_impossible() {
 }
 
 #[test]
-fn a_volume_that_does_not_fit_leaves_the_pool_as_it_was() {
+fn a_volume_whose_journal_does_not_fit_harms_nothing() {
     let mut setup = used_pool();
-    setup.pools[0].journal = "1GiB".to_owned();
+    // Alone it would fit; the volume that the pool holds already is not in the configuration.
+    setup.pools[0].journal = "120MiB".to_owned();
+    setup.volumes.clear();
     let setup = setup.volume("greedy", "64MiB", 4096);
     setup.write_config();
-    refuses(&setup, &["greedy", "journal"]);
+    let binary = Binary::find();
+    let serve = ["serve", "--config", setup.config_name()];
+    complains(
+        binary.run(setup.directory(), &serve),
+        &["greedy", "journal", "120MiB"],
+    );
+    binary
+        .run(setup.directory(), &["fsck", "main.pool"])
+        .expect_code(0);
+    let pool = binary
+        .run(setup.directory(), &["pool", "show", "main.pool"])
+        .expect_code(0);
+    assert!(
+        pool.stdout.contains("demo") && !pool.stdout.contains("greedy"),
+        "{pool}"
+    );
 }
 
 #[test]

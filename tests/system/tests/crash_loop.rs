@@ -126,10 +126,12 @@ fn load_and_kill(
 }
 
 fn kills() -> u64 {
-    std::env::var("CRASH_KILLS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(50)
+    match std::env::var("CRASH_KILLS") {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("CRASH_KILLS={text} is not a number")),
+        Err(_) => 50,
+    }
 }
 
 #[test]

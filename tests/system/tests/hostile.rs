@@ -19,6 +19,8 @@ use wire::tcp::{CapsuleCmd, FatalStatus, Framing, H2cData, IcReq, Pdu, TermFrame
 use zerocopy::little_endian::U16;
 
 const MIB: u64 = 1 << 20;
+/// How long a victim works at least.
+const VICTIM_TIME: Duration = Duration::from_secs(2);
 
 fn options() -> HostOptions {
     HostOptions::default()
@@ -42,7 +44,7 @@ fn io_queue(server: &Server, options: HostOptions) -> (host::Controller, IoQueue
     (controller, queue)
 }
 
-/// The next thing the peer says is a termination with this status, and then it closes.
+/// The next thing the peer says is a termination with this status.
 #[track_caller]
 fn terminated(name: &str, raw: &mut Raw, status: FatalStatus, information: Option<u32>) {
     loop {
@@ -190,7 +192,12 @@ fn after_the_handshake() -> Vec<Row> {
             FIELD,
             Some(1),
         ),
-        ("data that nobody asked for", stray, FIELD, None),
+        (
+            "data that nobody asked for",
+            stray,
+            FatalStatus::SEQUENCE,
+            None,
+        ),
     ]
 }
 
@@ -205,6 +212,8 @@ fn in_header(capsule: &[u8]) -> Vec<u8> {
 fn malformed_pdus_end_their_connection_with_the_reason() {
     let server = Server::start(Setup::simple("256MiB", "demo", "64MiB"));
     let (_controller, mut queue) = io_queue(&server, options());
+    // The server leaves each one open for a moment so that its reason can be read.
+    let mut ended: Vec<(&str, Raw)> = Vec::new();
     for (name, bytes, status, information) in before_the_handshake() {
         let mut raw = open(&server);
         raw.send_bytes(&bytes).expect("sending");
@@ -213,6 +222,7 @@ fn malformed_pdus_end_their_connection_with_the_reason() {
         queue
             .read(0, 8)
             .unwrap_or_else(|error| panic!("after {name}: {error}"));
+        ended.push((name, raw));
     }
     for (name, bytes, status, information) in after_the_handshake() {
         let mut raw = ready(&server, &options());
@@ -221,6 +231,11 @@ fn malformed_pdus_end_their_connection_with_the_reason() {
         queue
             .read(0, 8)
             .unwrap_or_else(|error| panic!("after {name}: {error}"));
+        ended.push((name, raw));
+    }
+    for (name, mut raw) in ended {
+        raw.wait_closed()
+            .unwrap_or_else(|error| panic!("{name}: still open: {error}"));
     }
 }
 
@@ -510,7 +525,9 @@ fn beside_a_victim(server: &Server, attack: impl FnOnce()) {
     let (stop, killed) = (AtomicBool::new(false), AtomicBool::new(false));
     let tally = std::thread::scope(|scope| {
         let load = scope.spawn(|| region.load(&mut queue, 8, &stop, &killed));
+        let started = Instant::now();
         attack();
+        std::thread::sleep(VICTIM_TIME.saturating_sub(started.elapsed()));
         stop.store(true, Ordering::SeqCst);
         load.join().expect("the victim does not panic")
     });
@@ -590,7 +607,8 @@ fn a_thousand_silent_connections_beside_a_victim() {
     println!("{} silent connections: +{} KiB", silent.len(), grown / 1024);
     assert!(grown < 96 * MIB, "silent connections took {grown} bytes");
     // They are ended after a while, and until then others may have to try again.
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let started = Instant::now();
+    let deadline = started + Duration::from_secs(20);
     while Host::connect(server.address(), &nqn("demo"), options()).is_err() {
         assert!(
             Instant::now() < deadline,
@@ -598,6 +616,7 @@ fn a_thousand_silent_connections_beside_a_victim() {
         );
         std::thread::sleep(Duration::from_millis(200));
     }
+    println!("a new host got in after {:.1?}", started.elapsed());
     drop(silent);
     std::thread::sleep(Duration::from_secs(1));
     let left = process.open_files().saturating_sub(files);
@@ -687,6 +706,30 @@ fn a_command_identifier_in_use_is_refused() {
         Err(HostError::Terminated { .. }) => {}
         Err(error) => panic!("{error}"),
     }
+}
+
+#[test]
+fn abort_ends_a_write_that_waits_for_its_data() {
+    let server = Server::start(Setup::simple("256MiB", "demo", "64MiB"));
+    let (mut controller, mut queue) = io_queue(&server, options());
+    let _r2t = wait_r2t(queue.queue().raw(), 50);
+    assert!(
+        controller.abort(1, 50).expect("Abort"),
+        "the command is there and waits"
+    );
+    let answer = queue.queue().raw().read_pdu().expect("an answer");
+    match answer.parse() {
+        Ok(Pdu::CapsuleResp(response)) => {
+            assert_eq!(response.cqe.cid.get(), 50);
+            assert_eq!(response.cqe.status().code(), Status::ABORTED_BY_REQUEST);
+        }
+        other => panic!("no response: {other:?}"),
+    }
+    assert!(!controller.abort(1, 50).expect("Abort"), "it is gone");
+    assert_eq!(
+        queue.read(0, 16).expect("the queue goes on"),
+        vec![0; 65536]
+    );
 }
 
 #[test]

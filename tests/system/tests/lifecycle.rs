@@ -73,6 +73,20 @@ fn termination_signals_under_load_exit_with_0_and_lose_nothing() {
 }
 
 #[test]
+fn a_signal_right_after_ready_exits_with_0() {
+    let mut server = Server::start(Setup::simple("256MiB", "demo", "64MiB"));
+    for round in 0..20 {
+        let signal = if round % 2 == 0 {
+            Signal::SIGTERM
+        } else {
+            Signal::SIGINT
+        };
+        assert_eq!(server.stop(signal), Some(0), "round {round}, {signal}");
+        server.launch();
+    }
+}
+
+#[test]
 fn requests_in_flight_at_a_signal_are_answered() {
     let mut server = Server::start(Setup::simple("256MiB", "demo", "64MiB"));
     let (_controller, mut queue) = connect(&server, "demo");
@@ -99,6 +113,35 @@ fn requests_in_flight_at_a_signal_are_answered() {
         done.ok("Write").expect("the write");
     }
     assert_eq!(server.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn every_form_of_a_connection_carries_the_same_data() {
+    let server = Server::start(Setup::simple("256MiB", "demo", "64MiB"));
+    for case in 0..64u64 {
+        let on = |bit: u64| case >> bit & 1 != 0;
+        let options = HostOptions {
+            header_digest: on(0),
+            data_digest: on(1),
+            in_capsule: on(2),
+            hpda: if on(3) { 31 } else { 0 },
+            sq_flow_control: on(4),
+            max_r2t: if on(5) { 4 } else { 1 },
+            ..HostOptions::default()
+        };
+        let controller = Host::connect(server.address(), &nqn("demo"), options.clone());
+        let mut controller = controller.unwrap_or_else(|error| panic!("{options:?}: {error}"));
+        let mut queue = controller.io_queues(1).expect("an I/O queue").remove(0);
+        for (lba, len) in [(1, 4096), (2, 8192), (5, 12288), (4096, MIB)] {
+            let data = Random::new(case).bytes(len);
+            queue.write(lba, &data, false).expect("Write");
+            let read = queue.read(lba, (len / 4096) as u32).expect("Read");
+            assert!(
+                read == data,
+                "LBA {lba}, {len} bytes: other data with {options:?}"
+            );
+        }
+    }
 }
 
 /// What a Linux host compares when a controller comes back.

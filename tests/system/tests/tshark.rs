@@ -4,6 +4,7 @@ use host::{Controller, Host, HostOptions, IoQueue};
 use system_tests::capture::{Capture, Dissection};
 use system_tests::{Random, Server, Setup, nqn};
 use wire::nvme::Status;
+use wire::nvme::command::Identify;
 use wire::nvme::feature::{FeatureId, async_event};
 use wire::nvme::identify::{Cns, Csi};
 use wire::nvme::log::LogId;
@@ -35,23 +36,25 @@ fn admin_commands(controller: &mut Controller) {
         .identify_namespace(1)
         .expect("Identify Namespace");
     assert_eq!(controller.active_namespaces().expect("active list"), [1]);
-    for (cns, csi) in [
-        (Cns::NAMESPACE_DESCRIPTORS, Csi::NVM),
-        (Cns::CSI_NAMESPACE, Csi::NVM),
-        (Cns::CSI_CONTROLLER, Csi::NVM),
-        (Cns::IO_COMMAND_SETS, Csi::NVM),
+    for (cns, nsid) in [
+        (Cns::NAMESPACE_DESCRIPTORS, 1),
+        (Cns::CSI_NAMESPACE, 1),
+        (Cns::CSI_CONTROLLER, 0),
     ] {
-        let nsid = if cns == Cns::CSI_CONTROLLER || cns == Cns::IO_COMMAND_SETS {
-            0
-        } else {
-            1
-        };
-        controller
-            .identify(cns, nsid, csi)
-            .unwrap_or_else(|error| panic!("{cns:?}: {error}"));
+        let answer = controller.identify(cns, nsid, Csi::NVM);
+        answer.unwrap_or_else(|error| panic!("{cns:?}: {error}"));
     }
+    let own = controller.cntlid();
+    let sets = Identify {
+        cns: Cns::IO_COMMAND_SETS,
+        cntid: own,
+        ..Identify::default()
+    };
+    let sets = controller.identify_with(sets, 0).expect("I/O command sets");
+    assert_eq!(sets[0], 1, "the NVM command set");
     for (lid, nsid, len) in [
-        (LogId::ERROR, 0, 64),
+        // One entry alone is not dissected by tshark 4.0: it reads past the end.
+        (LogId::ERROR, 0, 256),
         (LogId::SMART, 0xffff_ffff, 512),
         (LogId::FIRMWARE_SLOT, 0, 512),
         (LogId::CHANGED_NAMESPACES, 0, 4096),
@@ -162,23 +165,14 @@ fn digests_are_good_and_nothing_is_malformed() {
         in_capsule: false,
         ..options()
     };
-    let aligned = HostOptions {
-        hpda: 31,
-        ..options()
-    };
+    // No padding (HPDA): tshark 4.0 looks for data and its digest right behind the header.
     let flow = HostOptions {
         sq_flow_control: true,
         ..options()
     };
-    let turns = [
-        ("demo", options()),
-        ("small", waits),
-        ("demo", aligned),
-        ("demo", flow),
-    ];
+    let turns = [("demo", options()), ("small", waits), ("demo", flow)];
     let dissection = talk_captured(&turns);
-    let malformed = dissection.matching("_ws.malformed");
-    assert!(malformed.is_empty(), "{malformed:#?}");
+    nothing_is_malformed(&dissection);
     for (field, least) in [
         ("nvme-tcp.hdgst.status", 300),
         ("nvme-tcp.ddgst.status", 100),
@@ -206,9 +200,14 @@ fn without_digests_nothing_is_malformed_either() {
         ..plain.clone()
     };
     let dissection = talk_captured(&[("demo", plain), ("small", waits)]);
-    let malformed = dissection.matching("_ws.malformed");
-    assert!(malformed.is_empty(), "{malformed:#?}");
+    nothing_is_malformed(&dissection);
     every_type_was_seen(&dissection, &["0", "1", "4", "5", "6", "7", "9"]);
+}
+
+fn nothing_is_malformed(dissection: &Dissection) {
+    let malformed = dissection.matching("_ws.malformed");
+    let details = || dissection.details("_ws.malformed");
+    assert!(malformed.is_empty(), "{malformed:#?}\n{}", details());
 }
 
 fn every_type_was_seen(dissection: &Dissection, kinds: &[&str]) {

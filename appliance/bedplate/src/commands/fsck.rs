@@ -8,7 +8,7 @@ use anyhow::Context;
 use block::{Device, OpenOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use store::fsck::{FsckOptions, FsckProgress, FsckReport};
+use store::fsck::{Finding, FsckOptions, FsckProgress, FsckReport};
 
 use super::offline;
 use crate::cli::Output;
@@ -70,9 +70,18 @@ fn progress_bar() -> ProgressBar {
 }
 
 fn summary(path: &Path, report: FsckReport) -> Report {
-    let line = |f: &store::fsck::Finding| Line {
-        damage: f.is_damage(),
-        text: f.to_string(),
+    let line = |finding: &Finding| {
+        let id = finding.volume();
+        let name = report
+            .names
+            .iter()
+            .find(|(other, _)| Some(*other) == id)
+            .map(|(_, name)| name);
+        let of_volume = name.map(|name| format!("{name}: ")).unwrap_or_default();
+        Line {
+            damage: finding.is_damage(),
+            text: format!("{of_volume}{finding}"),
+        }
     };
     Report {
         pool: path.display().to_string(),

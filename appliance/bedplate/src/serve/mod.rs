@@ -11,6 +11,7 @@ mod logging;
 mod messages;
 pub mod plan;
 mod pools;
+mod ports;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ use frontends::Directory;
 use reactor::cores::CoreConfig;
 use reactor::{CoreStats, mailbox};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::appliance::{CoreHandle, Cores};
@@ -60,6 +61,8 @@ struct Running {
 
 async fn serve(config: Config, plans: Vec<CorePlan>) -> anyhow::Result<()> {
     // The socket first: a second server with the same configuration stops here.
+    ports::check(&config.nvme_tcp.listen).await?;
+    let mut signals = Signals::new()?;
     let socket = server::bind(&config.control.socket, config.control.mode.bits())?;
     let metrics = bind_metrics(&config).await?;
     let mut running = start(&config, &plans)?;
@@ -68,11 +71,11 @@ async fn serve(config: Config, plans: Vec<CorePlan>) -> anyhow::Result<()> {
             let homes = homes(&plans);
             let cores = Arc::new(Cores::new(handles, homes, &config, listeners));
             announce(&config, &metrics, &cores).await?;
-            operate(cores, socket, metrics, &mut running.events).await
+            operate(cores, socket, metrics, &mut signals, &mut running.events).await
         }
         Err(e) => Err(e),
     }
-    .and(stop(running, &config).await)
+    .and(stop(running, &mut signals, &config).await)
 }
 
 async fn bind_metrics(config: &Config) -> anyhow::Result<Option<TcpListener>> {
@@ -213,10 +216,9 @@ async fn operate(
     cores: Arc<Cores>,
     socket: UnixListener,
     metrics: Option<TcpListener>,
+    signals: &mut Signals,
     events: &mut mpsc::UnboundedReceiver<Startup>,
 ) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(axum::serve(socket, api::router(cores.clone())).into_future());
     if let Some(listener) = metrics {
         let app = api::metrics_router(cores.clone());
@@ -226,8 +228,7 @@ async fn operate(
     loop {
         tokio::select! {
             _ = every_second.tick() => cores.sample(),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            () = signals.recv() => break,
             event = events.recv() => match event {
                 Some(Startup::Failed(e)) => return Err(e),
                 Some(_) => {}
@@ -239,23 +240,33 @@ async fn operate(
     Ok(())
 }
 
-/// Waits for one more SIGINT or SIGTERM.
-async fn again() {
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    );
-    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT. Caught from the start on: one that comes while pools are opened ends the
+/// server, cleanly, as soon as they are open.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Signals {
+            terminate: signal(terminate)?,
+            interrupt: signal(interrupt)?,
+        })
+    }
+
+    /// Waits for the next signal of either kind.
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
 /// Ends every data core: in-flight requests finish, a checkpoint is written.
-async fn stop(running: Running, config: &Config) -> anyhow::Result<()> {
+async fn stop(running: Running, signals: &mut Signals, config: &Config) -> anyhow::Result<()> {
     for mailbox in &running.mailboxes {
         // A core that ended by itself takes no message, and needs none.
         _ = mailbox.try_send(Message::Shutdown);
@@ -263,7 +274,7 @@ async fn stop(running: Running, config: &Config) -> anyhow::Result<()> {
     let joined = tokio::task::spawn_blocking(move || running.threads.join());
     let joined = tokio::select! {
         joined = joined => joined?,
-        () = again() => {
+        () = signals.recv() => {
             // The journal has everything that was acknowledged: ending now loses nothing.
             eprintln!("bedplate: ended at once by a second signal; the next start replays the journal");
             std::process::exit(130);

@@ -24,7 +24,7 @@ pub struct OpenPool {
 /// Errors name the pool and say what to do; a pool that cannot be opened is left as it is. A damaged
 /// volume is no error: it is listed and not served, the others are.
 pub async fn open(pool: &PoolConfig, volumes: &[VolumeConfig]) -> anyhow::Result<OpenPool> {
-    let context = || format!("pool '{}' at {}", pool.name, pool.path.display());
+    let context = || format!("pool '{}'", pool.name);
     create_when_missing(pool).await.with_context(context)?;
     let mut options = EngineOptions::new(&pool.path);
     options.map_cache_bytes = pool.map_cache.bytes() as usize;
@@ -59,7 +59,8 @@ async fn create_when_missing(pool: &PoolConfig) -> anyhow::Result<()> {
     }
     let Some(size) = pool.size else {
         bail!(
-            "it does not exist, and without `size` it is not made: add `size`, or correct `path`"
+            "{} does not exist, and without `size` it is not made: add `size`, or correct `path`",
+            pool.path.display()
         );
     };
     tracing::info!(pool = %pool.name, path = %pool.path.display(), %size, "making the pool");
@@ -107,7 +108,8 @@ async fn finish_open(
 ) -> anyhow::Result<Vec<(String, String)>> {
     if *report.pool != *pool.name.as_str() {
         bail!(
-            "it is the pool '{}': correct `name` or `path`; nothing was changed",
+            "{} is the pool '{}': correct `name` or `path`; nothing was changed",
+            pool.path.display(),
             report.pool
         );
     }

@@ -130,6 +130,20 @@ impl fmt::Display for ClusterUser {
 }
 
 impl Finding {
+    /// The volume it is about, if it is about just one.
+    pub fn volume(&self) -> Option<VolumeId> {
+        match self {
+            Finding::Node(StoreError::MapDamaged { volume, .. })
+            | Finding::NodeBlock { volume, .. }
+            | Finding::BeyondVolume { volume, .. }
+            | Finding::Page { volume, .. }
+            | Finding::PageUnreadable { volume, .. }
+            | Finding::MappedCount { volume, .. }
+            | Finding::Journal { volume, .. } => Some(*volume),
+            _ => None,
+        }
+    }
+
     /// Whether something is wrong, not only worth a note.
     pub fn is_damage(&self) -> bool {
         !matches!(

@@ -25,6 +25,8 @@ use crate::format::superblock::{Superblock, SuperblockFault};
 use crate::pool::read_superblocks;
 use crate::pool::{PoolGeometry, SlotFact, VolumeRecord, decide, load_allocator, load_root};
 
+use crate::types::VolumeId;
+
 use usage::Usage;
 
 /// How much is checked.
@@ -67,6 +69,8 @@ pub struct FsckReport {
     pub findings: Vec<Finding>,
     /// Findings beyond `findings_max`.
     pub omitted: u64,
+    /// The volumes that were checked: findings name them by their id.
+    pub names: Vec<(VolumeId, String)>,
     /// Whether any finding, kept or not, is damage.
     pub is_damaged: bool,
     /// The published generation, if the pool has a usable superblock.
@@ -169,6 +173,7 @@ impl Check<'_> {
         self.report.progress.pages_estimate = mapped.sum::<u64>() * 64;
         for volume in root.volumes {
             let record = VolumeRecord::from(volume);
+            self.report.names.push((record.id, record.name.to_string()));
             self.volume(&geometry, &record, &mut usage, alloc.as_ref())
                 .await;
             self.report.progress.volumes += 1;

@@ -36,7 +36,8 @@ impl Pool {
     /// Adds a volume: finds room for its journal, gives it identifiers that never change, and
     /// publishes it.
     ///
-    /// Errors: `InvalidVolume`, `VolumeExists`, `TooManyVolumes`, `PoolFull`, `Fragmented`:
+    /// Errors: `InvalidVolume`, `VolumeExists`, `TooManyVolumes`, `NoRoomForJournal`,
+    /// `Fragmented`:
     /// nothing was changed. Others: as `publish`. Cancel: the volume is created anyway.
     /// Cost: one write for each journal run, and one publish.
     pub async fn create_volume(&self, new: NewVolume) -> Result<Rc<VolumeRecord>, StoreError> {
@@ -49,7 +50,8 @@ impl Pool {
         self.0.check_writable()?;
         self.0.check_free_name(&new)?;
         let clusters = new.journal_bytes.div_ceil(CLUSTER_BYTES) as u32;
-        let runs = self.0.alloc.borrow_mut().allocate_runs(clusters)?;
+        let runs = self.0.alloc.borrow_mut().allocate_runs(clusters);
+        let runs = runs.map_err(no_room_for_journal)?;
         let result = self.publish_volume(new, &runs).await;
         if result.is_err() && self.0.check_writable().is_ok() {
             // Refused before anything was staged: the runs are still ours alone.
@@ -119,6 +121,18 @@ impl PoolInner {
         job.next_volume_id += 1;
         job.records.push(Rc::new(fresh_record(id, new, runs)));
         Ok(job)
+    }
+}
+
+/// A full pool, in the words of who asked for a journal.
+fn no_room_for_journal(error: StoreError) -> StoreError {
+    let bytes = |clusters: u32| u64::from(clusters) * CLUSTER_BYTES;
+    match error {
+        StoreError::PoolFull { wanted, available } => StoreError::NoRoomForJournal {
+            wanted_bytes: bytes(wanted),
+            available_bytes: bytes(available),
+        },
+        other => other,
     }
 }
 
