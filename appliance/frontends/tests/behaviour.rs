@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use common::host::{
 use common::{core_config, pause, quick_options, serve, serve_on, serve_with, volume_nqn};
 use frontends::{SubsystemOptions, TargetOptions};
 use wire::fabrics::connect::{CNTLID_DYNAMIC, ConnectData};
-use wire::nvme::command::{Abort, AsyncEvent, Fuse, GetLogPage, SetFeatures};
+use wire::nvme::command::{Abort, AsyncEvent, Fuse, GetLogPage, SetFeatures, WriteZeroes};
 use wire::nvme::feature::{FeatureId, async_event};
 use wire::nvme::identify::{Cns, NsidList};
 use wire::nvme::log::LogId;
@@ -436,6 +437,59 @@ fn writes_that_wait_for_data_do_not_block_those_that_bring_it() {
     collect(&mut host.io, 64, |_| vec![1; 256 << 10]);
     let metrics = served.on_core(|target| async move { target.snapshot_metrics() });
     assert!(metrics.total.r2t_waits > 0, "writes waited for memory");
+}
+
+thread_local! {
+    /// Buffers that a test takes out of the target's pool.
+    static TAKEN: RefCell<Vec<reactor::buf::Buf>> = const { RefCell::new(Vec::new()) };
+}
+
+#[test]
+fn an_old_write_cannot_follow_a_newer_one_of_the_same_host() {
+    let mut config = core_config();
+    config.io_pool_bytes = 4 << 20;
+    let served = serve_on(config, BLOCK, quick_options, SubsystemOptions::default());
+    let mut host = attach(served.address, Link0::default(), 16);
+    served.on_core(|_| async {
+        while let Some(buf) = reactor::buf::pool().try_alloc(4096) {
+            TAKEN.with_borrow_mut(|taken| taken.push(buf));
+        }
+    });
+    // The old write lies in the socket, because there is no memory for it, and its host leaves.
+    host.io.send(capsule_write(1, 5, BLOCK), &pattern(1, 4096));
+    pause(Duration::from_millis(50));
+    // Its admin queue still stands: the target has no other sign that the queue is dead.
+    let _old_admin = host.admin;
+    drop(host.io);
+    let mut admin = Host::open(served.address, Link0::default());
+    let cntlid = admin.connect(0, 32, &volume_nqn(), CNTLID_DYNAMIC).result as u16;
+    admin.enable();
+    let address = served.address;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the new queue waits while memory comes back"
+    )]
+    let newer = std::thread::spawn(move || {
+        let mut io = attach_io(address, Link0::default(), 16, cntlid, 1);
+        // Needs no memory, so nothing but the order holds it back.
+        let zeroes = WriteZeroes::new(5, 1, false).expect("a count").encode(0, 1);
+        assert!(io.run(zeroes).status.is_success());
+        io
+    });
+    pause(Duration::from_millis(300));
+    assert!(
+        !newer.is_finished(),
+        "the new queue waits for the old write"
+    );
+    served.on_core(|_| async { TAKEN.with_borrow_mut(Vec::clear) });
+    let mut io = newer.join().expect("the newer write ends");
+    for _ in 0..20 {
+        assert!(
+            io.read_blocks(5, 1, BLOCK).data == [0; 4096],
+            "the newer write stays"
+        );
+        pause(Duration::from_millis(5));
+    }
 }
 
 #[test]

@@ -1,247 +1,220 @@
-//! What a connection has to say, gathered into one send per turn.
+//! What a connection has to say: a queue of bytes and buffers, sent in one call per turn.
+//!
+//! Small pieces are packed into shared segments; payload is sent from where it lies.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::rc::Rc;
+use std::io::IoSlice;
 
+use reactor::Instant;
 use reactor::buf::Buf;
 use reactor::sync::Notify;
 
-use crate::Stream;
+use crate::{Closed, Socket};
 
-/// Slices per send.
-const BATCH_SLICES: usize = 64;
+/// Bytes of small pieces that share a segment: several responses, or one header with padding.
+const PACKED_BYTES: usize = 192;
+/// Segments of one call.
+const MAX_SLICES: usize = 128;
 
-/// Bytes of a piece that is copied into the queue instead of shared.
-const INLINE_BYTES: usize = 128;
-
-/// Pieces in one queue.
-const MAX_PIECES: usize = 4096;
-
-/// Why bytes were not queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// The peer does not read: wait with [`SendQueue::room`] before making more output.
-    #[error(
-        "the output queue holds {queued_bytes} bytes and takes no more: the peer does not read"
-    )]
-    Full {
-        /// What waits to be sent.
-        queued_bytes: usize,
-    },
-    /// The queue was closed, or sending failed: end the connection.
-    #[error("the connection is closed for output")]
-    Closed,
+struct Packed {
+    bytes: [u8; PACKED_BYTES],
+    len: usize,
 }
 
-enum Piece {
-    Inline { bytes: [u8; INLINE_BYTES], len: u8 },
-    Shared(Buf),
+enum Segment {
+    Packed(Packed),
+    Payload(Buf),
 }
 
-impl Piece {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Piece::Inline { bytes, len } => &bytes[..*len as usize],
-            Piece::Shared(buf) => buf,
-        }
-    }
-}
-
-#[derive(Default)]
-struct Pieces {
-    queue: VecDeque<Piece>,
-    // Bytes of the first piece that were sent.
-    sent: usize,
-}
-
-/// The output of one connection. Any task of its core puts pieces in; one task runs
-/// [`SendQueue::run`], which sends them in order.
+/// The output of one connection. Any task of its core puts in; one task sends.
 ///
-/// Bounds: [`SendQueue::room`] waits while `limit_bytes` are queued, and pushing is refused at twice
-/// that (or at 4096 pieces). So who found room may queue a message of several pieces, up to
-/// `limit_bytes` and 2048 pieces in all, and none of them is refused half way.
+/// A message is pushed in pieces and then announced with [`SendQueue::wake`]; the sending task
+/// loops over [`SendQueue::send_once`] and waits in [`SendQueue::filled`], so that what others put
+/// in within one turn leaves in one call. Sending is left to the caller's loop because only it
+/// knows when the connection is over and what may go on once payload was sent.
+///
+/// Nothing is refused: the queue is bounded by its users, who hold back what they produce while it
+/// is congested ([`SendQueue::is_congested`]) or holds too much ([`SendQueue::payload_bytes`]).
+/// Cost: no allocation up to twice the congestion limit.
 pub struct SendQueue {
-    pieces: RefCell<Pieces>,
-    queued_bytes: Cell<usize>,
-    limit_bytes: usize,
-    is_closed: Cell<bool>,
+    segments: RefCell<VecDeque<Segment>>,
+    /// Bytes of the first segment that are sent already.
+    sent: Cell<usize>,
+    payload_bytes: Cell<usize>,
+    limit: usize,
     filled: Notify,
     drained: Notify,
+    progress: Cell<Instant>,
+    sent_bytes: Cell<u64>,
 }
 
 impl SendQueue {
-    /// An empty queue that takes about `limit_bytes`.
-    pub fn new(limit_bytes: usize) -> Rc<SendQueue> {
-        Rc::new(SendQueue {
-            pieces: RefCell::new(Pieces {
-                queue: VecDeque::with_capacity(64),
-                sent: 0,
-            }),
-            queued_bytes: Cell::new(0),
-            limit_bytes: limit_bytes.clamp(1, usize::MAX / 4),
-            is_closed: Cell::new(false),
+    /// An empty queue that is congested above `limit` segments. A segment is one payload buffer or
+    /// up to 192 bytes of small pieces. Memory: about 400 bytes per segment of the limit, at once.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            segments: RefCell::new(VecDeque::with_capacity(2 * limit)),
+            sent: Cell::new(0),
+            payload_bytes: Cell::new(0),
+            limit,
             filled: Notify::new(),
             drained: Notify::new(),
-        })
-    }
-
-    /// Queues a copy of a few bytes: a header, a completion. All of them or none.
-    pub fn push_bytes(&self, bytes: &[u8]) -> Result<(), SendError> {
-        self.check(bytes.len().div_ceil(INLINE_BYTES))?;
-        for chunk in bytes.chunks(INLINE_BYTES) {
-            let mut piece = [0; INLINE_BYTES];
-            piece[..chunk.len()].copy_from_slice(chunk);
-            self.add(Piece::Inline {
-                bytes: piece,
-                len: chunk.len() as u8,
-            });
-        }
-        Ok(())
-    }
-
-    /// Queues a buffer, which goes back to its pool once the kernel has copied it.
-    pub fn push_buf(&self, buf: Buf) -> Result<(), SendError> {
-        self.check(1)?;
-        if !buf.is_empty() {
-            self.add(Piece::Shared(buf));
-        }
-        Ok(())
-    }
-
-    fn check(&self, pieces: usize) -> Result<(), SendError> {
-        if self.is_closed.get() {
-            return Err(SendError::Closed);
-        }
-        let is_full = self.queued_bytes.get() >= 2 * self.limit_bytes;
-        if is_full || self.pieces.borrow().queue.len() + pieces > MAX_PIECES {
-            return Err(SendError::Full {
-                queued_bytes: self.queued_bytes.get(),
-            });
-        }
-        Ok(())
-    }
-
-    fn add(&self, piece: Piece) {
-        self.queued_bytes
-            .set(self.queued_bytes.get() + piece.as_slice().len());
-        let mut pieces = self.pieces.borrow_mut();
-        let was_empty = pieces.queue.is_empty();
-        pieces.queue.push_back(piece);
-        drop(pieces);
-        if was_empty {
-            self.filled.notify_one();
+            progress: Cell::new(reactor::now()),
+            sent_bytes: Cell::new(0),
         }
     }
 
-    /// Bytes that wait to be sent.
-    pub fn queued_bytes(&self) -> usize {
-        self.queued_bytes.get()
+    /// Payload bytes that wait. A buffer counts in full until its last byte was sent.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_bytes.get()
     }
 
-    fn has_room(&self) -> bool {
-        self.queued_bytes.get() < self.limit_bytes
-            && self.pieces.borrow().queue.len() < MAX_PIECES / 2
+    /// Bytes sent since the connection began.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.get()
     }
 
-    /// Waits until the queue takes more, or is closed.
-    pub async fn room(&self) {
-        while !self.has_room() && !self.is_closed.get() {
-            self.drained.notified().await;
-        }
+    /// True when nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.segments.borrow().is_empty()
     }
 
-    /// Waits until everything was handed to the kernel, or sending failed.
+    /// True when the peer takes so little that reading from it must stop.
+    pub fn is_congested(&self) -> bool {
+        self.segments.borrow().len() > self.limit
+    }
+
+    /// Returns when something was sent, or everything was dropped.
+    pub async fn drained(&self) {
+        self.drained.notified().await;
+    }
+
+    /// Returns when nothing waits: everything was handed to the kernel, or dropped.
     pub async fn flushed(&self) {
-        while self.queued_bytes.get() > 0 {
-            self.drained.notified().await;
+        while !self.is_empty() {
+            self.drained().await;
         }
     }
 
-    /// Takes nothing more. What is queued is still sent, then [`SendQueue::run`] ends.
-    pub fn close(&self) {
-        self.is_closed.set(true);
+    /// When output waits: since when nothing of it was taken.
+    pub fn stalled_since(&self) -> Option<Instant> {
+        (!self.is_empty()).then(|| self.progress.get())
+    }
+
+    /// Wakes the sender, also when there is nothing to send.
+    pub fn wake(&self) {
         self.filled.notify_one();
+    }
+
+    /// Waits until there is something to send, or [`SendQueue::wake`]. May return for nothing.
+    pub async fn filled(&self) {
+        self.filled.notified().await;
+    }
+
+    /// Queues a copy of a few bytes: a header, padding, a digest. The sender is not woken.
+    pub fn push_bytes(&self, bytes: &[u8]) {
+        self.start_clock();
+        let mut segments = self.segments.borrow_mut();
+        if let Some(Segment::Packed(packed)) = segments.back_mut()
+            && let Some(place) = packed.bytes.get_mut(packed.len..packed.len + bytes.len())
+        {
+            place.copy_from_slice(bytes);
+            packed.len += bytes.len();
+            return;
+        }
+        for part in bytes.chunks(PACKED_BYTES) {
+            let mut packed = Packed {
+                bytes: [0; PACKED_BYTES],
+                len: part.len(),
+            };
+            packed.bytes[..part.len()].copy_from_slice(part);
+            segments.push_back(Segment::Packed(packed));
+        }
+    }
+
+    /// Queues a buffer, which goes back to its pool once the kernel has copied it. The sender is
+    /// not woken.
+    pub fn push_buf(&self, buf: Buf) {
+        // A segment without bytes would look like a kernel that takes nothing.
+        if buf.is_empty() {
+            return;
+        }
+        self.start_clock();
+        self.payload_bytes.set(self.payload_bytes.get() + buf.len());
+        self.segments.borrow_mut().push_back(Segment::Payload(buf));
+    }
+
+    /// A stall cannot have begun before there was anything to send.
+    fn start_clock(&self) {
+        if self.is_empty() {
+            self.progress.set(reactor::now());
+        }
+    }
+
+    /// Sends once. `Ok(false)` when the kernel takes nothing now: wait with [`Socket::writable`].
+    /// On errors what waits stays, until [`SendQueue::clear`]. Cost: 1 call.
+    pub fn send_once<E: Copy>(&self, socket: &Socket<E>) -> Result<bool, Closed<E>> {
+        let sent = {
+            let segments = self.segments.borrow();
+            let mut slices: [IoSlice<'_>; MAX_SLICES] = std::array::from_fn(|_| IoSlice::new(&[]));
+            let mut count = 0;
+            for (slice, segment) in slices.iter_mut().zip(segments.iter()) {
+                let skip = if count == 0 { self.sent.get() } else { 0 };
+                *slice = IoSlice::new(&segment.bytes()[skip..]);
+                count += 1;
+            }
+            socket.try_send(&slices[..count])?
+        };
+        if sent == 0 {
+            return Ok(false);
+        }
+        self.progress.set(reactor::now());
+        self.sent_bytes.set(self.sent_bytes.get() + sent as u64);
+        self.advance(sent);
+        self.drained.notify_all();
+        Ok(true)
+    }
+
+    fn advance(&self, sent: usize) {
+        let mut segments = self.segments.borrow_mut();
+        let mut left = self.sent.get() + sent;
+        while let Some(first) = segments.front() {
+            let len = first.bytes().len();
+            if left < len {
+                break;
+            }
+            left -= len;
+            if let Some(Segment::Payload(buf)) = segments.pop_front() {
+                self.payload_bytes.set(self.payload_bytes.get() - buf.len());
+            }
+        }
+        self.sent.set(left);
+    }
+
+    /// Drops everything: the connection is closed.
+    pub fn clear(&self) {
+        self.segments.borrow_mut().clear();
+        self.payload_bytes.set(0);
+        self.sent.set(0);
         self.drained.notify_all();
     }
+}
 
-    /// Sends until the queue is closed and empty, or the connection fails. On failure what is
-    /// queued is dropped. Dropping the future between two sends loses the rest in the same way.
-    pub async fn run(&self, stream: &Stream) -> io::Result<()> {
-        let _abandon = Abandon(self);
-        loop {
-            while self.queued_bytes.get() > 0 {
-                self.send_batch(stream).await?;
-            }
-            if self.is_closed.get() {
-                return Ok(());
-            }
-            self.filled.notified().await;
-        }
-    }
-
-    /// One send of what is there.
-    async fn send_batch(&self, stream: &Stream) -> io::Result<()> {
-        let sent = self.try_send(stream);
-        match sent {
-            Ok(sent) => self.consume(sent),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return stream.writable().await;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        // At most one send per turn: what others queue meanwhile goes out together.
-        if self.queued_bytes.get() > 0 {
-            reactor::next_turn().await;
-        }
-        Ok(())
-    }
-
-    fn try_send(&self, stream: &Stream) -> io::Result<usize> {
-        let pieces = self.pieces.borrow();
-        let mut slices = [IoSlice::new(&[]); BATCH_SLICES];
-        let mut count = 0;
-        for (slice, piece) in slices.iter_mut().zip(&pieces.queue) {
-            let skip = if count == 0 { pieces.sent } else { 0 };
-            *slice = IoSlice::new(&piece.as_slice()[skip..]);
-            count += 1;
-        }
-        stream.try_send(&slices[..count])
-    }
-
-    fn consume(&self, sent: usize) {
-        self.queued_bytes.set(self.queued_bytes.get() - sent);
-        let mut left = self.pieces.borrow().sent + sent;
-        loop {
-            let mut pieces = self.pieces.borrow_mut();
-            let len = pieces.queue.front().map(|piece| piece.as_slice().len());
-            let Some(len) = len.filter(|&len| len <= left) else {
-                pieces.sent = left;
-                break;
-            };
-            left -= len;
-            let piece = pieces.queue.pop_front();
-            // A buffer that goes back to its pool wakes whoever waits for one.
-            drop(pieces);
-            drop(piece);
-        }
-        if self.has_room() {
-            self.drained.notify_all();
+impl Segment {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Packed(packed) => &packed.bytes[..packed.len],
+            Self::Payload(buf) => buf,
         }
     }
 }
 
-/// Closes and empties a queue that nobody sends from any more.
-struct Abandon<'a>(&'a SendQueue);
-
-impl Drop for Abandon<'_> {
-    fn drop(&mut self) {
-        let left = std::mem::take(&mut *self.0.pieces.borrow_mut());
-        drop(left);
-        self.0.queued_bytes.set(0);
-        self.0.close();
+impl std::fmt::Debug for SendQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SendQueue")
+            .field("segments", &self.segments.borrow().len())
+            .field("payload_bytes", &self.payload_bytes.get())
+            .finish_non_exhaustive()
     }
 }

@@ -22,15 +22,15 @@ impl Connection {
             let _ = reactor::time::timeout(linger, self.settled()).await;
         }
         if reason == CloseReason::ProtocolError || is_orderly(reason) {
-            let _ = reactor::time::timeout(linger, self.flushed()).await;
+            let _ = reactor::time::timeout(linger, self.outbox.queue.flushed()).await;
         }
         if reason == CloseReason::ProtocolError {
             // Closing with unread input would reset the connection and lose the request.
             let _ = reactor::time::timeout(linger, self.socket.discard()).await;
         }
         self.socket.shutdown();
-        self.outbox.clear();
-        self.outbox.wake();
+        self.outbox.queue.clear();
+        self.outbox.queue.wake();
         self.leave_controller();
         self.settled().await;
         self.target.totals().closed(reason, &self.counters);
@@ -41,7 +41,8 @@ impl Connection {
     }
 
     pub(super) async fn end_unentered(self: &Rc<Self>) {
-        while !self.outbox.is_empty() && self.outbox.send_once(&self.socket) == Ok(true) {}
+        let queue = &self.outbox.queue;
+        while !queue.is_empty() && queue.send_once(&self.socket) == Ok(true) {}
         self.socket.shutdown();
         self.target.leave(self.id());
     }
@@ -74,12 +75,6 @@ impl Connection {
             self.idle.notified().await;
         }
     }
-
-    async fn flushed(&self) {
-        while !self.outbox.is_empty() {
-            self.outbox.drained().await;
-        }
-    }
 }
 
 /// Reasons that leave time for answers.
@@ -96,21 +91,22 @@ fn is_orderly(reason: CloseReason) -> bool {
 
 /// Sends what waits, once a turn, until the connection is closed.
 pub(super) async fn send_loop(connection: Rc<Connection>) {
+    let queue = &connection.outbox.queue;
     loop {
-        while !connection.outbox.is_empty() {
-            match connection.outbox.send_once(&connection.socket) {
+        while !queue.is_empty() {
+            match queue.send_once(&connection.socket) {
                 Ok(true) => connection.pump(),
                 Ok(false) => {
                     if connection.socket.writable().await.is_err() {
                         return connection.close(CloseReason::SocketError);
                     }
                 }
-                Err(reason) => return connection.close(reason),
+                Err(closed) => return connection.close(closed.into()),
             }
         }
         if connection.orphans.get() {
             return;
         }
-        connection.outbox.filled().await;
+        queue.filled().await;
     }
 }

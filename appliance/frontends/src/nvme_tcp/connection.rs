@@ -178,7 +178,7 @@ impl Connection {
             header_digest: self.negotiated.header_digest,
             data_digest: self.negotiated.data_digest,
             in_flight: self.table.borrow().in_flight(),
-            sent_bytes: self.outbox.sent_bytes.get(),
+            sent_bytes: self.outbox.queue.sent_bytes(),
             counters: self.counters.snapshot(),
         }
     }

@@ -56,7 +56,7 @@ impl Listener {
 
 async fn accept_loop(target: Target, socket: TcpListener, listener: Rc<Listener>) {
     while !listener.closed.get() {
-        let accepted = super::socket::first(socket.accept(), listener.closing.notified()).await;
+        let accepted = net::first(socket.accept(), listener.closing.notified()).await;
         match accepted {
             Some(Ok((stream, peer))) => Connection::accept(&target, stream, peer),
             Some(Err(error)) => {

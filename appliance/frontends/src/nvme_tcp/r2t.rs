@@ -69,7 +69,7 @@ impl Connection {
         if slot.phase != Phase::Queued {
             return Pumped::Go;
         }
-        let held = self.held_bytes.get() + self.outbox.payload_bytes();
+        let held = self.held_bytes.get() + self.outbox.queue.payload_bytes();
         let limit = self.target.options().connection_data_bytes;
         if held > 0 && held + slot.held_bytes > limit {
             return Pumped::Budget;

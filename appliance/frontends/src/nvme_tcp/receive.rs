@@ -34,10 +34,10 @@ pub(super) async fn receive(connection: &Rc<Connection>, mut intake: Intake) -> 
 
 async fn next_pdu(connection: &Rc<Connection>, intake: &mut Intake) -> Result<(), CloseReason> {
     // A host that takes no answers gets no more work done: its commands stay in the socket.
-    while connection.outbox.is_congested() {
+    while connection.outbox.queue.is_congested() {
         connection
             .socket
-            .or_ended(connection.outbox.drained())
+            .or_ended(connection.outbox.queue.drained())
             .await?;
     }
     let layout = match intake.next_header(&connection.socket).await? {

@@ -36,7 +36,7 @@ fn stalled_since(connection: &Rc<Connection>) -> Option<reactor::Instant> {
         .used()
         .filter(|(_, slot)| slot.phase == Phase::Receiving);
     let oldest_data = owed.map(|(_, slot)| slot.progress).min();
-    [connection.outbox.stalled_since(), oldest_data]
+    [connection.outbox.queue.stalled_since(), oldest_data]
         .into_iter()
         .flatten()
         .min()
