@@ -74,7 +74,9 @@ impl Drop for Credit {
         self.placed();
         let admission = &self.core.admission;
         admission.pages.set(admission.pages.get() - self.need.pages);
-        admission.clusters.set(admission.clusters.get() - self.need.clusters);
+        admission
+            .clusters
+            .set(admission.clusters.get() - self.need.clusters);
         // Promised room that was not used is room for others.
         admission.space.notify_all();
     }
@@ -139,14 +141,25 @@ impl Core {
         let fits = |used: u64, need: u64, limit: u64| used == 0 || used + need <= limit;
         fits(journal, need.journal_bytes, limit)
             && fits(pages as u64, need.pages as u64, self.limits.pages as u64)
-            && fits(clusters as u64, need.clusters as u64, self.limits.clusters as u64)
+            && fits(
+                clusters as u64,
+                need.clusters as u64,
+                self.limits.clusters as u64,
+            )
     }
 
     fn take_room(self: &Rc<Self>, need: Need) -> Credit {
         let promised = &self.admission;
-        promised.journal_bytes.set(promised.journal_bytes.get() + need.journal_bytes);
+        promised
+            .journal_bytes
+            .set(promised.journal_bytes.get() + need.journal_bytes);
         promised.pages.set(promised.pages.get() + need.pages);
-        promised.clusters.set(promised.clusters.get() + need.clusters);
-        Credit { core: self.clone(), need }
+        promised
+            .clusters
+            .set(promised.clusters.get() + need.clusters);
+        Credit {
+            core: self.clone(),
+            need,
+        }
     }
 }

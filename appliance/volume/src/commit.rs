@@ -66,21 +66,47 @@ impl Group {
     }
 
     fn header_bytes(&self) -> usize {
-        let crcs = |part: &Part| if part.buf.is_some() { part.range.count as usize } else { 0 };
-        self.parts.iter().flatten().map(|part| 32 + (crcs(part) * 4).next_multiple_of(8)).sum()
+        let crcs = |part: &Part| {
+            if part.buf.is_some() {
+                part.range.count as usize
+            } else {
+                0
+            }
+        };
+        self.parts
+            .iter()
+            .flatten()
+            .map(|part| 32 + (crcs(part) * 4).next_multiple_of(8))
+            .sum()
     }
 
     fn payload_blocks(&self) -> usize {
         let written = |part: &&Part| part.kind == RecordKind::Write;
-        self.parts.iter().flatten().filter(written).map(|part| part.range.count as usize).sum()
+        self.parts
+            .iter()
+            .flatten()
+            .filter(written)
+            .map(|part| part.range.count as usize)
+            .sum()
     }
 }
 
 /// What a request holds until it is in the index (or has failed).
 pub(crate) struct Hold {
-    pub lock: Option<PageLock>,
-    pub clusters: Option<ClusterHold>,
-    pub credit: Credit,
+    _lock: PageLock,
+    _clusters: Option<ClusterHold>,
+    credit: Credit,
+}
+
+impl Hold {
+    /// `clusters`: none for zeros, which need no place.
+    pub fn new(lock: PageLock, clusters: Option<ClusterHold>, credit: Credit) -> Self {
+        Self {
+            _lock: lock,
+            _clusters: clusters,
+            credit,
+        }
+    }
 }
 
 /// Records on their way to the device, and the requests that wait for them.
@@ -175,12 +201,24 @@ impl Body {
             kind: part.kind,
             first_page: part.range.first,
             page_count,
-            payload_block: if is_write { self.payload_blocks as u32 } else { 0 },
+            payload_block: if is_write {
+                self.payload_blocks as u32
+            } else {
+                0
+            },
             cluster: part.cluster,
-            page_in_cluster: if is_direct { slot_of(part.range.first) as u32 } else { 0 },
+            page_in_cluster: if is_direct {
+                slot_of(part.range.first) as u32
+            } else {
+                0
+            },
         };
         if let Some(buf) = &part.buf {
-            assert_eq!(buf.len(), page_count as usize * PAGE_BYTES, "payload of whole pages");
+            assert_eq!(
+                buf.len(),
+                page_count as usize * PAGE_BYTES,
+                "payload of whole pages"
+            );
             self.crcs.extend(buf.chunks_exact(PAGE_BYTES).map(crc32c));
         }
         self.records_len += record.encoded_len();
@@ -188,7 +226,8 @@ impl Body {
         if is_write {
             self.payload_blocks += page_count as usize;
         }
-        self.payloads.push(part.buf.filter(|_| is_write).map(|buf| (buf, part.retain)));
+        self.payloads
+            .push(part.buf.filter(|_| is_write).map(|buf| (buf, part.retain)));
     }
 
     fn last_lsn(&self) -> u64 {
@@ -293,7 +332,10 @@ impl Journal {
     /// The end of the batch with this last LSN, which must have completed.
     pub fn mark_of(&self, last_lsn: u64) -> Mark {
         let marks = self.marks.borrow();
-        let found = marks.iter().take_while(|mark| mark.last_lsn <= last_lsn).last();
+        let found = marks
+            .iter()
+            .take_while(|mark| mark.last_lsn <= last_lsn)
+            .last();
         found.copied().unwrap_or(self.tail.get())
     }
 
@@ -313,7 +355,10 @@ impl Journal {
         assert!(mark.end >= self.tail.get().end, "the tail never moves back");
         self.tail.set(mark);
         let mut marks = self.marks.borrow_mut();
-        while marks.front().is_some_and(|front| front.last_lsn <= mark.last_lsn) {
+        while marks
+            .front()
+            .is_some_and(|front| front.last_lsn <= mark.last_lsn)
+        {
             marks.pop_front();
         }
     }
@@ -386,7 +431,11 @@ impl Core {
             body.first_lsn = lsn;
         }
         journal.next_lsn.set(lsn + group.len as u64);
-        group.parts.into_iter().flatten().for_each(|part| body.push(part));
+        group
+            .parts
+            .into_iter()
+            .flatten()
+            .for_each(|part| body.push(part));
         body.holds.push(hold);
         drop(body);
         journal.work.notify_one();
@@ -404,7 +453,9 @@ impl Core {
             while self.journal.flying.borrow().len() >= MAX_IN_FLIGHT {
                 self.journal.landed.notified().await;
             }
-            let Some(batch) = self.journal.take_next() else { continue };
+            let Some(batch) = self.journal.take_next() else {
+                continue;
+            };
             assert!(!batch.is_empty(), "a batch exists only with records");
             match self.place(&batch).await {
                 Ok(()) => self.launch(batch).await,
@@ -419,7 +470,10 @@ impl Core {
         let (header_len, len_bytes) = {
             let body = batch.body.borrow();
             let header_len = batch::header_len(body.records_len);
-            (header_len, (header_len + body.payload_blocks * BLOCK_BYTES) as u64)
+            (
+                header_len,
+                (header_len + body.payload_blocks * BLOCK_BYTES) as u64,
+            )
         };
         let position = loop {
             self.check_writable()?;
@@ -458,7 +512,10 @@ impl Core {
             let out = header.as_mut();
             batch::encode(out, &self.identity, &fields, &body.records, &body.crcs);
             list.push(header);
-            body.payloads.iter().flatten().for_each(|(buf, _)| list.push(buf.clone()));
+            body.payloads
+                .iter()
+                .flatten()
+                .for_each(|(buf, _)| list.push(buf.clone()));
             journal.head.set(body.end());
             self.ring.locate(body.position).device_offset
         };
@@ -524,7 +581,9 @@ impl Core {
     fn complete_in_order(&self) {
         loop {
             let front = self.journal.flying.borrow().front().cloned();
-            let Some(batch) = front.filter(|batch| batch.body.borrow().landed) else { break };
+            let Some(batch) = front.filter(|batch| batch.body.borrow().landed) else {
+                break;
+            };
             self.journal.flying.borrow_mut().pop_front();
             self.apply(&batch.body.borrow());
             batch.finish(Ok(()));
@@ -545,7 +604,10 @@ impl Core {
             let (own, rest) = crcs.split_at(record.crc_count());
             crcs = rest;
             let position = payload_position + u64::from(record.payload_block) * PAGE;
-            let payload = payload.as_ref().filter(|(_, retain)| *retain).map(|(buf, _)| buf);
+            let payload = payload
+                .as_ref()
+                .filter(|(_, retain)| *retain)
+                .map(|(buf, _)| buf);
             let lsn = body.first_lsn + offset as u64;
             let is_zero = |cluster, mask| {
                 let known = self.map.lookup_cached(cluster);
@@ -555,12 +617,20 @@ impl Core {
         }
         drop(index);
         let last_lsn = body.last_lsn();
-        assert_eq!(body.first_lsn, journal.completed_lsn.get() + 1, "batches complete in order");
+        assert_eq!(
+            body.first_lsn,
+            journal.completed_lsn.get() + 1,
+            "batches complete in order"
+        );
         journal.completed_lsn.set(last_lsn);
         if !self.device.geometry().volatile_cache {
             journal.durable_lsn.set(last_lsn);
         }
-        let mark = Mark { last_lsn, end: body.end(), next_sequence: body.sequence + 1 };
+        let mark = Mark {
+            last_lsn,
+            end: body.end(),
+            next_sequence: body.sequence + 1,
+        };
         journal.marks.borrow_mut().push_back(mark);
     }
 

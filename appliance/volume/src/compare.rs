@@ -6,9 +6,8 @@ use reactor::buf::Buf;
 
 use crate::core::Core;
 use crate::error::VolumeError;
-use crate::memory::{check_pair, first_difference};
 use crate::pages::{PAGE, PAGE_BYTES, PageRange};
-use crate::request::{Completion, Span};
+use crate::request::{Completion, Span, VolumeInfo};
 
 impl Core {
     /// Succeeds when the blocks at `lba` equal `data`; else names the first that differs.
@@ -53,9 +52,30 @@ impl Core {
             let at = (from - span.offset_bytes) as usize;
             let wanted = &data[at..at + current.len()];
             if let Some(block) = first_difference(current, wanted, block_len) {
-                return Err(VolumeError::CompareMismatch { lba: lba + (at / block_len + block) as u64 });
+                return Err(VolumeError::CompareMismatch {
+                    lba: lba + (at / block_len + block) as u64,
+                });
             }
         }
         Ok(())
     }
+}
+
+/// Index of the first block that differs.
+pub(crate) fn first_difference(left: &[u8], right: &[u8], block_len: usize) -> Option<usize> {
+    left.chunks(block_len)
+        .zip(right.chunks(block_len))
+        .position(|(left, right)| left != right)
+}
+
+/// Both payloads of a compare-and-write must have one length.
+pub(crate) fn check_pair(info: &VolumeInfo, compare: &Buf, write: &Buf) -> Result<(), VolumeError> {
+    if compare.len() == write.len() {
+        return Ok(());
+    }
+    let len_bytes = compare.len() as u64;
+    Err(VolumeError::BadLength {
+        len_bytes,
+        block_bytes: info.block_bytes,
+    })
 }

@@ -128,18 +128,25 @@ impl Core {
 
     /// Routes one request to the file that does it.
     pub async fn execute(self: &Rc<Self>, request: Request) -> Completion {
-        let Ok(_pass) = self.gate.enter() else { return Err(self.closed()) };
+        let Ok(_pass) = self.gate.enter() else {
+            return Err(self.closed());
+        };
         match request.command {
             Command::Read { lba, block_count } => self.read(lba, block_count, request.fua).await,
             Command::Write { lba, data } => self.write(lba, data, request.fua).await,
             Command::Flush => self.flush_device().await.map(|()| None),
-            Command::WriteZeroes { lba, block_count, .. } => {
-                self.write_zeroes(lba, block_count, request.fua).await
-            }
+            Command::WriteZeroes {
+                lba, block_count, ..
+            } => self.write_zeroes(lba, block_count, request.fua).await,
             Command::Deallocate { ranges } => self.deallocate(&ranges).await,
             Command::Compare { lba, data } => self.compare(lba, data).await,
-            Command::CompareAndWrite { lba, compare, write } => {
-                self.compare_and_write(lba, compare, write, request.fua).await
+            Command::CompareAndWrite {
+                lba,
+                compare,
+                write,
+            } => {
+                self.compare_and_write(lba, compare, write, request.fua)
+                    .await
             }
             Command::Verify { lba, block_count } => self.verify(lba, block_count).await,
         }
@@ -147,8 +154,15 @@ impl Core {
 
     fn closed(&self) -> VolumeError {
         let deleting = *self.state.borrow() == VolumeState::Deleting;
-        let why = if deleting { "it is being deleted" } else { "the server is stopping" };
-        VolumeError::Closed { volume: self.info.name.clone(), why }
+        let why = if deleting {
+            "it is being deleted"
+        } else {
+            "the server is stopping"
+        };
+        VolumeError::Closed {
+            volume: self.info.name.clone(),
+            why,
+        }
     }
 
     /// Refuses new requests, as deleting or stopping, and waits for those in flight.
@@ -200,18 +214,27 @@ impl Core {
 
     /// Ends the volume's tasks. The volume must be quiet.
     pub fn stop(&self) {
-        self.tasks.borrow_mut().drain(..).for_each(JoinHandle::abort);
+        self.tasks
+            .borrow_mut()
+            .drain(..)
+            .for_each(JoinHandle::abort);
     }
 
     /// Errors when the volume does not take writes any more.
     pub fn check_writable(&self) -> Result<(), VolumeError> {
         if let VolumeState::Failed { why } = &*self.state.borrow() {
-            return Err(VolumeError::Failed { volume: self.info.name.clone(), why: why.clone() });
+            return Err(VolumeError::Failed {
+                volume: self.info.name.clone(),
+                why: why.clone(),
+            });
         }
         match self.pool.failure() {
             Some(error) => {
                 let why = Arc::from(error.to_string());
-                Err(VolumeError::Failed { volume: self.info.name.clone(), why })
+                Err(VolumeError::Failed {
+                    volume: self.info.name.clone(),
+                    why,
+                })
             }
             None => Ok(()),
         }
@@ -224,19 +247,29 @@ impl Core {
             return;
         }
         tracing::error!(volume = %self.info.name, %error, "volume stops accepting writes");
-        *state = VolumeState::Failed { why: Arc::from(error.to_string()) };
+        *state = VolumeState::Failed {
+            why: Arc::from(error.to_string()),
+        };
         drop(state);
         self.flusher.kick();
         self.admission.space.notify_all();
     }
 
     pub fn device_error(&self, doing: &'static str, error: BlockError) -> VolumeError {
-        VolumeError::Device { volume: self.info.name.clone(), doing, error }
+        VolumeError::Device {
+            volume: self.info.name.clone(),
+            doing,
+            error,
+        }
     }
 
     pub fn store_error(&self, doing: &'static str, error: StoreError) -> VolumeError {
         let (volume, error) = (self.info.name.clone(), Box::new(error));
-        VolumeError::Store { volume, doing, error }
+        VolumeError::Store {
+            volume,
+            doing,
+            error,
+        }
     }
 
     /// Enters every cluster of `range` in the index with a place promised for each.
@@ -259,7 +292,9 @@ impl Core {
     /// Promises a place for a cluster with what is known in memory. False when the pool refuses.
     fn promise_cached(&self, cluster: u64) -> bool {
         let mut index = self.index.borrow_mut();
-        let Some(state) = index.cluster_mut(cluster) else { return false };
+        let Some(state) = index.cluster_mut(cluster) else {
+            return false;
+        };
         if state.pending.is_some() || !matches!(state.backing, Backing::None) {
             return true;
         }
@@ -289,7 +324,9 @@ impl Core {
         if self.promise_cached(cluster) {
             return Ok(());
         }
-        Err(VolumeError::PoolFull { pool: Arc::from(self.pool.name()) })
+        Err(VolumeError::PoolFull {
+            pool: Arc::from(self.pool.name()),
+        })
     }
 }
 
@@ -309,7 +346,11 @@ impl ClusterHold {
                 index.enter(cluster);
             });
         }
-        Self { core, range, direct: 0 }
+        Self {
+            core,
+            range,
+            direct: 0,
+        }
     }
 
     /// The request's part in `cluster` goes to the cluster's pending place.
@@ -325,7 +366,9 @@ impl Drop for ClusterHold {
         let mut index = self.core.index.borrow_mut();
         for (offset, cluster) in self.range.clusters().enumerate() {
             if offset < 32 && self.direct & (1 << offset) != 0 {
-                let pending = index.cluster_mut(cluster).and_then(|state| state.pending.as_mut());
+                let pending = index
+                    .cluster_mut(cluster)
+                    .and_then(|state| state.pending.as_mut());
                 let pending = pending.expect("a direct write keeps its pending cluster");
                 pending.deciding &= !mask_in(self.range, cluster);
             }

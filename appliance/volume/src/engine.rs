@@ -323,7 +323,7 @@ impl Engine {
             uuid: record.uuid,
             size_bytes: record.size_bytes,
             block_bytes: record.block_bytes,
-            mapped_bytes: record.mapped_clusters * store::CLUSTER_BYTES as u64,
+            mapped_bytes: record.mapped_clusters * store::CLUSTER_BYTES,
             deleting: record.state == VolumeState::Deleting,
         };
         self.0.pool.records().iter().map(listed).collect()

@@ -84,7 +84,14 @@ pub(crate) struct Pending {
 impl Pending {
     /// A cluster that nobody has used yet.
     pub fn new(cluster: Cluster) -> Self {
-        Self { cluster, used: 0, last_lsn: 0, writing: 0, deciding: 0, replaces: false }
+        Self {
+            cluster,
+            used: 0,
+            last_lsn: 0,
+            writing: 0,
+            deciding: 0,
+            replaces: false,
+        }
     }
 
     /// Pages of direct writes that are not in the index yet.
@@ -153,7 +160,11 @@ impl Index {
         pages.reserve(page_limit);
         let mut clusters = FxHashMap::default();
         clusters.reserve(cluster_limit);
-        Self { pages, clusters, payloads: Payloads::new(budget) }
+        Self {
+            pages,
+            clusters,
+            payloads: Payloads::new(budget),
+        }
     }
 
     pub fn page_count(&self) -> usize {
@@ -173,14 +184,20 @@ impl Index {
     }
 
     pub fn lookup(&self, page: u64) -> Lookup {
-        let Some(cluster) = self.clusters.get(&cluster_of(page)) else { return Lookup::Clean };
+        let Some(cluster) = self.clusters.get(&cluster_of(page)) else {
+            return Lookup::Clean;
+        };
         let bit = bit_of(page);
         if cluster.data & bit != 0
             && let Some(entry) = self.pages.get(&page)
         {
             return Lookup::Dirty(*entry);
         }
-        if cluster.zero() & bit != 0 { Lookup::Zero } else { Lookup::Clean }
+        if cluster.zero() & bit != 0 {
+            Lookup::Zero
+        } else {
+            Lookup::Clean
+        }
     }
 
     pub fn page(&self, page: u64) -> Option<PageEntry> {
@@ -196,12 +213,17 @@ impl Index {
     }
 
     pub fn clusters(&self) -> impl Iterator<Item = (u64, &DirtyCluster)> {
-        self.clusters.iter().map(|(cluster, state)| (*cluster, state))
+        self.clusters
+            .iter()
+            .map(|(cluster, state)| (*cluster, state))
     }
 
     /// Whether a payload is retained.
     pub fn has_payload(&self, id: PayloadId) -> bool {
-        self.payloads.slots.get(id.0 as usize).is_some_and(|slot| slot.buf.is_some())
+        self.payloads
+            .slots
+            .get(id.0 as usize)
+            .is_some_and(|slot| slot.buf.is_some())
     }
 
     /// The bytes of a page, when its payload is retained.
@@ -216,22 +238,34 @@ impl Index {
 
     /// A request is about to write here: keeps the cluster's entry until `leave`.
     pub fn enter(&mut self, cluster: u64) -> &mut DirtyCluster {
-        let state = self.clusters.entry(cluster).or_insert_with(DirtyCluster::new);
+        let state = self
+            .clusters
+            .entry(cluster)
+            .or_insert_with(DirtyCluster::new);
         state.in_flight += 1;
         state
     }
 
     /// The request is in the index, or gave up.
     pub fn leave(&mut self, cluster: u64) {
-        let Some(state) = self.clusters.get_mut(&cluster) else { return };
-        assert!(state.in_flight > 0, "cluster {cluster}: more requests left than entered");
+        let Some(state) = self.clusters.get_mut(&cluster) else {
+            return;
+        };
+        assert!(
+            state.in_flight > 0,
+            "cluster {cluster}: more requests left than entered"
+        );
         state.in_flight -= 1;
         self.drop_if_idle(cluster);
     }
 
     /// Removes the entry of a cluster that has nothing left to say.
     pub fn drop_if_idle(&mut self, cluster: u64) {
-        if self.clusters.get(&cluster).is_some_and(DirtyCluster::is_idle) {
+        if self
+            .clusters
+            .get(&cluster)
+            .is_some_and(DirtyCluster::is_idle)
+        {
             self.clusters.remove(&cluster);
         }
     }
@@ -257,7 +291,10 @@ impl Index {
         payload: Option<&Buf>,
         is_zero: impl Fn(u64, u64) -> bool,
     ) {
-        let range = PageRange { first: record.first_page, count: record.page_count.into() };
+        let range = PageRange {
+            first: record.first_page,
+            count: record.page_count.into(),
+        };
         if record.kind == RecordKind::Zero {
             for (cluster, mask) in cluster_masks(range) {
                 if self.clusters.contains_key(&cluster) || !is_zero(cluster, mask) {
@@ -269,10 +306,22 @@ impl Index {
         let payload = payload.map_or(PayloadId::NONE, |buf| self.payloads.add(range.first, buf));
         for (offset, page) in (range.first..range.end()).enumerate() {
             let source = match record.kind {
-                RecordKind::Direct => Source::Direct { cluster: record.cluster },
-                _ => Source::Journal { position: position + offset as u64 * PAGE, payload },
+                RecordKind::Direct => Source::Direct {
+                    cluster: record.cluster,
+                },
+                _ => Source::Journal {
+                    position: position + offset as u64 * PAGE,
+                    payload,
+                },
             };
-            self.put(page, PageEntry { lsn, crc: crc(offset), source });
+            self.put(
+                page,
+                PageEntry {
+                    lsn,
+                    crc: crc(offset),
+                    source,
+                },
+            );
         }
         let pending = self.clusters.get_mut(&cluster_of(range.first));
         if record.kind == RecordKind::Direct
@@ -284,7 +333,10 @@ impl Index {
 
     /// A page's new data. Takes a reference of the payload it names.
     pub fn put(&mut self, page: u64, entry: PageEntry) {
-        let state = self.clusters.entry(cluster_of(page)).or_insert_with(DirtyCluster::new);
+        let state = self
+            .clusters
+            .entry(cluster_of(page))
+            .or_insert_with(DirtyCluster::new);
         let bit = bit_of(page);
         state.data |= bit;
         state.zero_old &= !bit;
@@ -293,14 +345,22 @@ impl Index {
             self.payloads.take(payload);
         }
         if let Some(old) = self.pages.insert(page, entry) {
-            assert!(old.lsn < entry.lsn, "page {page}: LSN {} after {}", entry.lsn, old.lsn);
+            assert!(
+                old.lsn < entry.lsn,
+                "page {page}: LSN {} after {}",
+                entry.lsn,
+                old.lsn
+            );
             self.release_source(old.source);
         }
     }
 
     /// The masked pages of a cluster read as zeros from now on.
     pub fn put_zero(&mut self, cluster: u64, mask: u64) {
-        let state = self.clusters.entry(cluster).or_insert_with(DirtyCluster::new);
+        let state = self
+            .clusters
+            .entry(cluster)
+            .or_insert_with(DirtyCluster::new);
         let gone = state.data & mask;
         state.data &= !mask;
         state.zero_new |= mask;
@@ -309,7 +369,9 @@ impl Index {
 
     /// Everything in the index now belongs to the cut: zeros of later requests are told apart.
     pub fn cut_zeros(&mut self, cluster: u64) -> u64 {
-        let Some(state) = self.clusters.get_mut(&cluster) else { return 0 };
+        let Some(state) = self.clusters.get_mut(&cluster) else {
+            return 0;
+        };
         state.zero_old |= state.zero_new;
         state.zero_new = 0;
         state.zero_old
@@ -317,7 +379,9 @@ impl Index {
 
     /// The map says what `page` was at `lsn`: forgets the entry unless it is newer.
     pub fn settle_page(&mut self, page: u64, lsn: u64) {
-        let Some(entry) = self.pages.get(&page).copied() else { return };
+        let Some(entry) = self.pages.get(&page).copied() else {
+            return;
+        };
         if entry.lsn != lsn && !mutation::enabled(Mutation::DropLsnCompareInIndex) {
             return;
         }
@@ -360,7 +424,10 @@ pub(crate) struct PayloadBudget {
 
 impl PayloadBudget {
     pub fn new(limit_bytes: usize) -> Rc<Self> {
-        Rc::new(Self { used_bytes: Cell::new(0), limit_bytes })
+        Rc::new(Self {
+            used_bytes: Cell::new(0),
+            limit_bytes,
+        })
     }
 
     fn take(&self, bytes: usize) -> bool {
@@ -414,7 +481,12 @@ impl Payloads {
             }
         }
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { buf: None, first_page: 0, refs: 0, generation: 0 });
+            self.slots.push(Slot {
+                buf: None,
+                first_page: 0,
+                refs: 0,
+                generation: 0,
+            });
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
@@ -433,7 +505,9 @@ impl Payloads {
     }
 
     fn release(&mut self, id: PayloadId) {
-        let Some(slot) = self.slots.get_mut(id.0 as usize) else { return };
+        let Some(slot) = self.slots.get_mut(id.0 as usize) else {
+            return;
+        };
         slot.refs -= 1;
         if slot.refs > 0 {
             return;
@@ -447,7 +521,9 @@ impl Payloads {
     /// Drops the memory of this volume's oldest payload; false when it has none. Its entries stay,
     /// and are read from the journal from now on.
     fn evict_oldest(&mut self) -> bool {
-        let Some((index, generation)) = self.oldest.pop_front() else { return false };
+        let Some((index, generation)) = self.oldest.pop_front() else {
+            return false;
+        };
         if self.slots[index as usize].generation == generation {
             self.drop_memory(index);
         }
@@ -455,7 +531,11 @@ impl Payloads {
     }
 
     fn drop_memory(&mut self, index: u32) {
-        let cost = self.slots[index as usize].buf.take().as_ref().map_or(0, memory_cost);
+        let cost = self.slots[index as usize]
+            .buf
+            .take()
+            .as_ref()
+            .map_or(0, memory_cost);
         self.bytes -= cost;
         self.budget.give(cost);
     }
@@ -477,7 +557,9 @@ impl Payloads {
     }
 
     fn copy_page(&self, page: u64, id: PayloadId, into: &mut [u8]) -> bool {
-        let Some((buf, at)) = self.find(page, id) else { return false };
+        let Some((buf, at)) = self.find(page, id) else {
+            return false;
+        };
         into.copy_from_slice(&buf[at..at + PAGE_BYTES]);
         true
     }
@@ -505,8 +587,15 @@ mod tests {
     use reactor::buf::BufPool;
 
     fn journal(lsn: u64, payload: PayloadId) -> PageEntry {
-        let source = Source::Journal { position: lsn * 4096, payload };
-        PageEntry { lsn, crc: lsn as u32, source }
+        let source = Source::Journal {
+            position: lsn * 4096,
+            payload,
+        };
+        PageEntry {
+            lsn,
+            crc: lsn as u32,
+            source,
+        }
     }
 
     fn buf(pool: &BufPool, fill: u8, len: usize) -> Buf {
@@ -533,7 +622,10 @@ mod tests {
         let mut index = Index::new(100, 100, PayloadBudget::new(0));
         index.put(1, journal(1, PayloadId::NONE));
         index.put_zero(0, 0b110);
-        assert_eq!((index.lookup(1), index.lookup(2)), (Lookup::Zero, Lookup::Zero));
+        assert_eq!(
+            (index.lookup(1), index.lookup(2)),
+            (Lookup::Zero, Lookup::Zero)
+        );
         assert_eq!(index.cut_zeros(0), 0b110);
         index.put(2, journal(3, PayloadId::NONE));
         index.put_zero(0, 0b1000);
@@ -564,9 +656,10 @@ mod tests {
         }
         let found: Vec<_> = (0..3)
             .map(|page| match index.lookup(page) {
-                Lookup::Dirty(PageEntry { source: Source::Journal { payload, .. }, .. }) => {
-                    index.payload(page, payload).map(|buf| buf[0])
-                }
+                Lookup::Dirty(PageEntry {
+                    source: Source::Journal { payload, .. },
+                    ..
+                }) => index.payload(page, payload).map(|buf| buf[0]),
                 _ => panic!("page {page} is dirty"),
             })
             .collect();

@@ -14,6 +14,7 @@ mod error;
 mod flush;
 mod index;
 mod locks;
+#[cfg(feature = "testing")]
 mod memory;
 mod metrics;
 pub mod mutation;
@@ -28,13 +29,14 @@ mod write;
 mod zero;
 
 pub use engine::{
-    Engine, EngineOptions, EngineSnapshot, OpenReport, Outcome, PoolSpec, VolumeListing, VolumeReport, VolumeSpec,
+    Engine, EngineOptions, EngineSnapshot, OpenReport, Outcome, PoolSpec, VolumeListing,
+    VolumeReport, VolumeSpec,
 };
 pub use error::{Corruption, ErrorKind, VolumeError};
 pub use metrics::{Gauges, MetricsSnapshot, OpSnapshot};
+pub use recovery::{Damage, ReplayReport};
 pub use request::{
     BlockRange, Command, Completion, MAX_REQUEST_BYTES, OpKind, Ranges, Request, VolumeId,
     VolumeInfo, VolumeState,
 };
-pub use recovery::{Damage, ReplayReport};
 pub use volume::Volume;

@@ -67,7 +67,10 @@ impl LockTable {
     /// any of the pages have let go. Cancel: dropping the future gives up the place in the queue.
     pub fn acquire(self: &Rc<Self>, range: PageRange) -> Acquire {
         let owner = self.0.borrow_mut().enqueue(range);
-        Acquire(Some(PageLock { table: self.clone(), owner }))
+        Acquire(Some(PageLock {
+            table: self.clone(),
+            owner,
+        }))
     }
 
     /// Requests that wait now.
@@ -93,7 +96,10 @@ impl PageLock {
     /// A second holder: the range is free when both are gone.
     pub fn share(&self) -> PageLock {
         self.table.0.borrow_mut().owners[self.owner as usize].holders += 1;
-        PageLock { table: self.table.clone(), owner: self.owner }
+        PageLock {
+            table: self.table.clone(),
+            owner: self.owner,
+        }
     }
 }
 
@@ -138,7 +144,13 @@ impl Table {
                 blocked += 1;
             }
         }
-        self.owners[owner as usize] = Owner { range, blocked, waker: None, node_count, holders: 1 };
+        self.owners[owner as usize] = Owner {
+            range,
+            blocked,
+            waker: None,
+            node_count,
+            holders: 1,
+        };
         self.waiting += usize::from(blocked > 0);
         owner
     }
@@ -154,7 +166,13 @@ impl Table {
             at = node.after;
         }
         let before = queue.map_or(NONE, |queue| queue.tail);
-        let node = self.new_node(Node { mask, owner, blockers, before, after: NONE });
+        let node = self.new_node(Node {
+            mask,
+            owner,
+            blockers,
+            before,
+            after: NONE,
+        });
         if before != NONE {
             self.nodes[before as usize].after = node;
         }
@@ -204,7 +222,9 @@ impl Table {
     }
 
     fn remove_node(&mut self, cluster: u64, owner: u32) -> bool {
-        let Some(mut queue) = self.queues.get(&cluster).copied() else { return false };
+        let Some(mut queue) = self.queues.get(&cluster).copied() else {
+            return false;
+        };
         let mut at = queue.head;
         while at != NONE && self.nodes[at as usize].owner != owner {
             at = self.nodes[at as usize].after;
@@ -212,7 +232,12 @@ impl Table {
         if at == NONE {
             return false;
         }
-        let Node { mask, before, after, .. } = self.nodes[at as usize];
+        let Node {
+            mask,
+            before,
+            after,
+            ..
+        } = self.nodes[at as usize];
         match before {
             NONE => queue.head = after,
             before => self.nodes[before as usize].after = after,
@@ -334,7 +359,9 @@ mod tests {
         let table = Rc::new(LockTable::default());
         let mut state = 7u64;
         let mut random = move |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 33) % below
         };
         // Every request in order of arrival: its range, its future, its lock once granted.
@@ -349,7 +376,9 @@ mod tests {
             }
             for index in 0..requests.len() {
                 let wanted = requests[index].0;
-                let is_free = !requests[..index].iter().any(|(other, ..)| other.overlaps(wanted));
+                let is_free = !requests[..index]
+                    .iter()
+                    .any(|(other, ..)| other.overlaps(wanted));
                 let (_, acquire, lock) = &mut requests[index];
                 if lock.is_none() {
                     *lock = ready(acquire);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use reactor::buf::Buf;
 use rustc_hash::FxHashMap;
 
+use crate::compare::{check_pair, first_difference};
 use crate::error::VolumeError;
 use crate::metrics::Metrics;
 use crate::request::{Command, Completion, Request, Span, VolumeId, VolumeInfo};
@@ -18,7 +19,6 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    #[cfg_attr(not(any(test, feature = "testing")), expect(dead_code, reason = "for tests"))]
     pub fn new(block_count: u64, block_bytes: u32) -> Self {
         let info = VolumeInfo {
             id: VolumeId(1),
@@ -30,7 +30,11 @@ impl Memory {
             block_bytes,
             volatile_cache: true,
         };
-        Self { info, blocks: RefCell::default(), metrics: Metrics::default() }
+        Self {
+            info,
+            blocks: RefCell::default(),
+            metrics: Metrics::default(),
+        }
     }
 
     pub fn info(&self) -> &VolumeInfo {
@@ -54,7 +58,9 @@ impl Memory {
                 Ok(None)
             }
             Command::Flush => Ok(None),
-            Command::WriteZeroes { lba, block_count, .. } => {
+            Command::WriteZeroes {
+                lba, block_count, ..
+            } => {
                 self.zero(info.span(lba, block_count)?);
                 Ok(None)
             }
@@ -68,7 +74,11 @@ impl Memory {
                 Ok(None)
             }
             Command::Compare { lba, data } => self.compare(lba, &data),
-            Command::CompareAndWrite { lba, compare, write } => {
+            Command::CompareAndWrite {
+                lba,
+                compare,
+                write,
+            } => {
                 check_pair(info, &compare, &write)?;
                 let span = info.payload(lba, &write)?;
                 self.compare(lba, &compare)?;
@@ -110,7 +120,9 @@ impl Memory {
     fn zero(&self, span: Span) {
         let first = self.first_block(span);
         let end = first + span.len_bytes / u64::from(self.info.block_bytes);
-        self.blocks.borrow_mut().retain(|lba, _| *lba < first || *lba >= end);
+        self.blocks
+            .borrow_mut()
+            .retain(|lba, _| *lba < first || *lba >= end);
     }
 
     fn compare(&self, lba: u64, data: &Buf) -> Completion {
@@ -119,25 +131,9 @@ impl Memory {
         self.load(span, &mut current);
         match first_difference(&current, data, self.block_len()) {
             None => Ok(None),
-            Some(block) => Err(VolumeError::CompareMismatch { lba: lba + block as u64 }),
+            Some(block) => Err(VolumeError::CompareMismatch {
+                lba: lba + block as u64,
+            }),
         }
     }
-}
-
-/// Index of the first block that differs.
-pub(crate) fn first_difference(left: &[u8], right: &[u8], block_len: usize) -> Option<usize> {
-    left.chunks(block_len).zip(right.chunks(block_len)).position(|(left, right)| left != right)
-}
-
-/// Both payloads of a compare-and-write must have one length.
-pub(crate) fn check_pair(
-    info: &VolumeInfo,
-    compare: &Buf,
-    write: &Buf,
-) -> Result<(), VolumeError> {
-    if compare.len() == write.len() {
-        return Ok(());
-    }
-    let len_bytes = compare.len() as u64;
-    Err(VolumeError::BadLength { len_bytes, block_bytes: info.block_bytes })
 }

@@ -80,13 +80,7 @@ struct OpCounters {
 
 impl Metrics {
     /// Counts one finished request.
-    pub fn finished(
-        &self,
-        kind: OpKind,
-        bytes: u64,
-        start: Instant,
-        error: Option<&VolumeError>,
-    ) {
+    pub fn finished(&self, kind: OpKind, bytes: u64, start: Instant, error: Option<&VolumeError>) {
         let op = &self.ops[kind.index()];
         add(&op.count, 1);
         match error {

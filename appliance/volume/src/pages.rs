@@ -23,14 +23,20 @@ impl PageRange {
     pub fn covering(span: Span) -> Self {
         let first = span.offset_bytes / PAGE;
         let end = (span.offset_bytes + span.len_bytes).div_ceil(PAGE);
-        Self { first, count: end - first }
+        Self {
+            first,
+            count: end - first,
+        }
     }
 
     /// The pages that lie wholly in a span; may be none.
     pub fn inside(span: Span) -> Self {
         let first = span.offset_bytes.div_ceil(PAGE);
         let end = (span.offset_bytes + span.len_bytes) / PAGE;
-        Self { first, count: end.saturating_sub(first) }
+        Self {
+            first,
+            count: end.saturating_sub(first),
+        }
     }
 
     pub fn end(self) -> u64 {
@@ -75,8 +81,11 @@ pub(crate) fn mask(slot: usize, count: usize) -> u64 {
 
 /// Each cluster of the range with the mask of the range's pages in it.
 pub(crate) fn cluster_masks(range: PageRange) -> impl Iterator<Item = (u64, u64)> {
-    let clusters = if range.count == 0 { 1..=0 } else { range.clusters() };
-    clusters.map(move |cluster| (cluster, mask_in(range, cluster)))
+    let clusters = (range.count > 0).then(|| range.clusters());
+    clusters
+        .into_iter()
+        .flatten()
+        .map(move |cluster| (cluster, mask_in(range, cluster)))
 }
 
 /// The mask of the range's pages in `cluster`, which it must touch.
@@ -91,7 +100,10 @@ pub(crate) fn mask_in(range: PageRange, cluster: u64) -> u64 {
 pub(crate) fn part_in(range: PageRange, cluster: u64) -> PageRange {
     let first = range.first.max(cluster * CLUSTER_PAGES);
     let end = range.end().min((cluster + 1) * CLUSTER_PAGES);
-    PageRange { first, count: end - first }
+    PageRange {
+        first,
+        count: end - first,
+    }
 }
 
 /// The positions of the set bits, ascending.
@@ -111,7 +123,10 @@ mod tests {
 
     #[test]
     fn spans_cover_and_contain_pages() {
-        let span = |offset_bytes, len_bytes| Span { offset_bytes, len_bytes };
+        let span = |offset_bytes, len_bytes| Span {
+            offset_bytes,
+            len_bytes,
+        };
         let range = |first, count| PageRange { first, count };
         assert_eq!(PageRange::covering(span(0, 4096)), range(0, 1));
         assert_eq!(PageRange::covering(span(512, 4096)), range(0, 2));
@@ -123,11 +138,28 @@ mod tests {
 
     #[test]
     fn masks_cut_a_range_at_clusters() {
-        let all: Vec<_> = cluster_masks(PageRange { first: 62, count: 68 }).collect();
+        let all: Vec<_> = cluster_masks(PageRange {
+            first: 62,
+            count: 68,
+        })
+        .collect();
         assert_eq!(all, [(0, 3 << 62), (1, u64::MAX), (2, 3)]);
-        assert_eq!(cluster_masks(PageRange { first: 62, count: 0 }).count(), 0);
-        let range = PageRange { first: 60, count: 140 };
-        let parts: Vec<_> = range.clusters().map(|cluster| part_in(range, cluster)).collect();
+        assert_eq!(
+            cluster_masks(PageRange {
+                first: 62,
+                count: 0
+            })
+            .count(),
+            0
+        );
+        let range = PageRange {
+            first: 60,
+            count: 140,
+        };
+        let parts: Vec<_> = range
+            .clusters()
+            .map(|cluster| part_in(range, cluster))
+            .collect();
         let parts: Vec<_> = parts.iter().map(|part| (part.first, part.count)).collect();
         assert_eq!(parts, [(60, 4), (64, 64), (128, 64), (192, 8)]);
         assert_eq!(bits(0b1010_0001).collect::<Vec<_>>(), [0, 5, 7]);

@@ -83,17 +83,23 @@ impl ReadPlan {
             last.count += 1;
             return;
         }
-        self.segments.push(Segment { at, count: 1, offset });
+        self.segments.push(Segment {
+            at,
+            count: 1,
+            offset,
+        });
     }
 
     /// The segments, cut so that each fits scratch memory.
     fn pieces(&self) -> impl Iterator<Item = Segment> + '_ {
         self.segments.iter().flat_map(|segment| {
-            (0..segment.count).step_by(MAX_SCRATCH_PAGES).map(|skip| Segment {
-                at: segment.at + skip,
-                count: (segment.count - skip).min(MAX_SCRATCH_PAGES),
-                offset: segment.offset + skip as u64 * PAGE,
-            })
+            (0..segment.count)
+                .step_by(MAX_SCRATCH_PAGES)
+                .map(|skip| Segment {
+                    at: segment.at + skip,
+                    count: (segment.count - skip).min(MAX_SCRATCH_PAGES),
+                    offset: segment.offset + skip as u64 * PAGE,
+                })
         })
     }
 }
@@ -116,7 +122,9 @@ impl Core {
     pub async fn verify(self: &Rc<Self>, lba: u64, block_count: u32) -> Completion {
         let span = self.info().span(lba, block_count.into())?;
         let range = PageRange::covering(span);
-        let mut buf = reactor::buf::pool().alloc((VERIFY_PAGES * PAGE) as usize).await;
+        let mut buf = reactor::buf::pool()
+            .alloc((VERIFY_PAGES * PAGE) as usize)
+            .await;
         let mut first = range.first;
         while first < range.end() {
             let count = VERIFY_PAGES.min(range.end() - first);
@@ -133,7 +141,9 @@ impl Core {
         range: PageRange,
         mut buf: Buf,
     ) -> Result<Buf, VolumeError> {
-        assert!(buf.len() <= MAX_REQUEST_BYTES + PAGE_BYTES && buf.len() as u64 == range.len_bytes());
+        assert!(
+            buf.len() <= MAX_REQUEST_BYTES + PAGE_BYTES && buf.len() as u64 == range.len_bytes()
+        );
         // Clusters named by the lookups are not used for anything else until this is dropped.
         let _reading = self.pool.read_guard();
         let mut plan = self.read_plans.take();
@@ -181,11 +191,18 @@ impl Core {
     async fn entry_for(&self, part: PageRange) -> Result<Entry, VolumeError> {
         let cluster = cluster_of(part.first);
         let wanted = mask_in(part, cluster);
-        let known = self.index.borrow().cluster(cluster).map_or(0, |state| state.data | state.zero());
+        let known = self
+            .index
+            .borrow()
+            .cluster(cluster)
+            .map_or(0, |state| state.data | state.zero());
         if wanted & !known == 0 {
             return Ok(Entry::EMPTY);
         }
-        self.map.lookup(cluster).await.map_err(|error| self.store_error("map lookup", error))
+        self.map
+            .lookup(cluster)
+            .await
+            .map_err(|error| self.store_error("map lookup", error))
     }
 
     /// Where the newest data of a page is. `entry` is the map's, as of now.
@@ -198,17 +215,28 @@ impl Core {
         };
         let offset = match dirty.source {
             Source::Journal { payload, .. } if index.has_payload(payload) => {
-                return PageSource::Memory { payload, lsn: dirty.lsn };
+                return PageSource::Memory {
+                    payload,
+                    lsn: dirty.lsn,
+                };
             }
             Source::Journal { position, .. } => self.ring.locate(position).device_offset,
             Source::Direct { cluster } => cluster.page_offset(slot_of(page)),
         };
-        PageSource::Device { offset, crc: dirty.crc }
+        PageSource::Device {
+            offset,
+            crc: dirty.crc,
+        }
     }
 
     /// Looks one page up.
     pub async fn look_up(&self, page: u64) -> Result<PageSource, VolumeError> {
-        let entry = self.entry_for(PageRange { first: page, count: 1 }).await?;
+        let entry = self
+            .entry_for(PageRange {
+                first: page,
+                count: 1,
+            })
+            .await?;
         Ok(self.source_of(page, &entry))
     }
 
@@ -320,7 +348,10 @@ impl Core {
             before = Some(source);
         }
         let why = std::sync::Arc::from(format!("page {page} moved {MAX_MOVES} times under a read"));
-        Err(VolumeError::Failed { volume: self.info().name.clone(), why })
+        Err(VolumeError::Failed {
+            volume: self.info().name.clone(),
+            why,
+        })
     }
 
     fn unreadable(
@@ -363,9 +394,10 @@ impl Scratch {
 fn mapped_source(page: u64, entry: &Entry) -> PageSource {
     let slot = slot_of(page);
     match entry.location {
-        Some(cluster) if entry.valid & (1 << slot) != 0 => {
-            PageSource::Device { offset: cluster.page_offset(slot), crc: entry.crc[slot] }
-        }
+        Some(cluster) if entry.valid & (1 << slot) != 0 => PageSource::Device {
+            offset: cluster.page_offset(slot),
+            crc: entry.crc[slot],
+        },
         _ => PageSource::Zeros,
     }
 }

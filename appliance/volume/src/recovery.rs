@@ -132,14 +132,30 @@ pub(crate) async fn replay(
     budget: &Rc<PayloadBudget>,
 ) -> Result<Replayed, Refused> {
     let mut claims = Claims::default();
-    let identity = Identity { volume_uuid: record.uuid, salt: record.journal_salt };
+    let identity = Identity {
+        volume_uuid: record.uuid,
+        salt: record.journal_salt,
+    };
     let Some(ring) = Ring::new(&record.journal_runs) else {
-        return Err(Refused { damage: Damage::Ring, claimed: Vec::new() });
+        return Err(Refused {
+            damage: Damage::Ring,
+            claimed: Vec::new(),
+        });
     };
     match replay_log(pool, &record, &ring, identity, budget, &mut claims).await {
         Ok((map, index, end, report)) => {
             let limits = limits_of(&ring);
-            Ok(Replayed { record, map, ring, identity, limits, index, end, claims, report })
+            Ok(Replayed {
+                record,
+                map,
+                ring,
+                identity,
+                limits,
+                index,
+                end,
+                claims,
+                report,
+            })
         }
         Err(damage) => {
             for_each_header(pool.device(), &ring, identity, |view| {
@@ -150,7 +166,10 @@ pub(crate) async fn replay(
                 }
             })
             .await;
-            Err(Refused { damage, claimed: claims.claimed })
+            Err(Refused {
+                damage,
+                claimed: claims.claimed,
+            })
         }
     }
 }
@@ -177,8 +196,14 @@ async fn replay_log(
     let limits = limits_of(ring);
     let index = Index::new(limits.pages, limits.clusters, budget.clone());
     let page_count = record.size_bytes.div_ceil(PAGE);
-    let mut replay =
-        Replay { pool, map: &map, index, claims, suspects: Vec::new(), page_count };
+    let mut replay = Replay {
+        pool,
+        map: &map,
+        index,
+        claims,
+        suspects: Vec::new(),
+        page_count,
+    };
     let start = start_of(&record.mark);
     let skip_last = early_end(pool, ring, identity, start).await;
     let mut scanner = Scanner::new(pool.device(), ring, identity, start).await;
@@ -187,8 +212,7 @@ async fn replay_log(
         if skip_last == Some(view.header.sequence) {
             continue;
         }
-        let payload_position =
-            view.header.position + (view.header_blocks * PAGE_BYTES) as u64;
+        let payload_position = view.header.position + (view.header_blocks * PAGE_BYTES) as u64;
         for view in view.records() {
             replay.record(&view, payload_position).await?;
         }
@@ -197,7 +221,12 @@ async fn replay_log(
     let position = end.position;
     match end.verdict {
         Verdict::EndOfLog => {}
-        Verdict::Corruption => return Err(Damage::Journal { position, sequence: end.sequence }),
+        Verdict::Corruption => {
+            return Err(Damage::Journal {
+                position,
+                sequence: end.sequence,
+            });
+        }
         Verdict::DeviceError => return Err(Damage::JournalRead { position }),
     }
     let (damaged_pages, undone_pages) = replay.judge_suspects(end.durable_lsn);
@@ -224,12 +253,7 @@ fn start_of(mark: &JournalMark) -> ScanStart {
 }
 
 /// The batch that a planted bug leaves out.
-async fn early_end(
-    pool: &Pool,
-    ring: &Ring,
-    identity: Identity,
-    start: ScanStart,
-) -> Option<u64> {
+async fn early_end(pool: &Pool, ring: &Ring, identity: Identity, start: ScanStart) -> Option<u64> {
     if !mutation::enabled(Mutation::ReplayStopsEarly) {
         return None;
     }
@@ -251,9 +275,15 @@ struct Replay<'a> {
 impl Replay<'_> {
     async fn record(&mut self, view: &RecordView<'_>, payload_position: u64) -> Result<(), Damage> {
         let record = &view.record;
-        let range = PageRange { first: record.first_page, count: record.page_count.into() };
+        let range = PageRange {
+            first: record.first_page,
+            count: record.page_count.into(),
+        };
         if range.end() > self.page_count {
-            return Err(Damage::Record { lsn: view.lsn, rule: "pages behind the volume's end" });
+            return Err(Damage::Record {
+                lsn: view.lsn,
+                rule: "pages behind the volume's end",
+            });
         }
         match record.kind {
             RecordKind::Direct => self.direct(view).await,
@@ -268,7 +298,8 @@ impl Replay<'_> {
                         self.map.lookup(cluster).await.map_err(Damage::Store)?;
                     }
                 }
-                self.suspects.retain(|suspect| !(range.first..range.end()).contains(&suspect.page));
+                self.suspects
+                    .retain(|suspect| !(range.first..range.end()).contains(&suspect.page));
                 self.apply(view, 0);
                 Ok(())
             }
@@ -281,7 +312,8 @@ impl Replay<'_> {
             let known = self.map.lookup_cached(cluster);
             known.is_some_and(|entry| entry.valid & mask == 0)
         };
-        self.index.apply(&view.record, view.lsn, position, crc, None, is_zero);
+        self.index
+            .apply(&view.record, view.lsn, position, crc, None, is_zero);
     }
 
     /// A direct record counts page by page, as far as the data is there.
@@ -289,17 +321,29 @@ impl Replay<'_> {
         let record = &view.record;
         let cluster = record.cluster;
         if u64::from(cluster.0) >= self.pool.device().geometry().len_bytes / store::CLUSTER_BYTES {
-            return Err(Damage::Record { lsn: view.lsn, rule: "a cluster behind the pool's end" });
+            return Err(Damage::Record {
+                lsn: view.lsn,
+                rule: "a cluster behind the pool's end",
+            });
         }
         let first = record.page_in_cluster as usize;
         let count = record.page_count as usize;
-        self.claims.add(self.pool, cluster, crate::pages::mask(first, count));
+        self.claims
+            .add(self.pool, cluster, crate::pages::mask(first, count));
         let buf = reactor::buf::engine_pool().alloc(count * PAGE_BYTES).await;
-        let (result, buf) = self.pool.device().read(cluster.page_offset(first), buf).await;
+        let (result, buf) = self
+            .pool
+            .device()
+            .read(cluster.page_offset(first), buf)
+            .await;
         for (offset, data) in buf.chunks_exact(PAGE_BYTES).enumerate() {
             let page = record.first_page + offset as u64;
             let crc = view.crc(offset).unwrap_or_default();
-            let entry = PageEntry { lsn: view.lsn, crc, source: Source::Direct { cluster } };
+            let entry = PageEntry {
+                lsn: view.lsn,
+                crc,
+                source: Source::Direct { cluster },
+            };
             if result.is_ok() && is_intact(data, crc) {
                 self.index.put(page, entry);
             } else {
@@ -315,7 +359,10 @@ impl Replay<'_> {
         let (mut damaged, mut undone) = (0, 0);
         for suspect in self.suspects.drain(..) {
             let lsn = suspect.entry.lsn;
-            let superseded = self.index.page(suspect.page).is_some_and(|entry| entry.lsn > lsn);
+            let superseded = self
+                .index
+                .page(suspect.page)
+                .is_some_and(|entry| entry.lsn > lsn);
             match decide_direct(superseded, lsn <= durable_lsn) {
                 DirectVerdict::Superseded => {}
                 DirectVerdict::Damaged => {
@@ -335,7 +382,10 @@ impl Replayed {
         let prepared = self.prepare(pool).await;
         match prepared {
             Ok(()) => Ok(self.build(pool)),
-            Err(damage) => Err(Refused { damage, claimed: self.claims.claimed }),
+            Err(damage) => Err(Refused {
+                damage,
+                claimed: self.claims.claimed,
+            }),
         }
     }
 
@@ -370,18 +420,28 @@ impl Replayed {
         let mut target: Option<Cluster> = None;
         for slot in bits(data) {
             let page = cluster * CLUSTER_PAGES + slot as u64;
-            let Some(found) = self.index.page(page) else { continue };
-            let Source::Direct { cluster: named } = found.source else { continue };
+            let Some(found) = self.index.page(page) else {
+                continue;
+            };
+            let Source::Direct { cluster: named } = found.source else {
+                continue;
+            };
             let is_ours = entry.location == Some(named);
             if is_ours && entry.valid & (1 << slot) != 0 && entry.crc[slot] == found.crc {
                 self.index.settle_page(page, found.lsn);
                 continue;
             }
             if target.is_some_and(|target| target != named) {
-                return Err(Damage::Record { lsn: found.lsn, rule: "two places for one cluster" });
+                return Err(Damage::Record {
+                    lsn: found.lsn,
+                    rule: "two places for one cluster",
+                });
             }
             if !is_ours && !self.claims.claimed.contains(&named) {
-                return Err(Damage::Record { lsn: found.lsn, rule: "a cluster of somebody else" });
+                return Err(Damage::Record {
+                    lsn: found.lsn,
+                    rule: "a cluster of somebody else",
+                });
             }
             target = Some(named);
         }
@@ -395,7 +455,9 @@ impl Replayed {
         if let Some(target) = target {
             self.claims.claimed.retain(|claimed| *claimed != target);
         }
-        let Some(state) = self.index.cluster_mut(cluster) else { return Ok(()) };
+        let Some(state) = self.index.cluster_mut(cluster) else {
+            return Ok(());
+        };
         state.pending = pending;
         if entry.location.is_some() || pending.is_some() {
             state.backing = Backing::Mapped;

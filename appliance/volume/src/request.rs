@@ -70,7 +70,10 @@ pub struct Request {
 impl Request {
     /// A request without FUA.
     pub fn new(command: Command) -> Self {
-        Self { command, fua: false }
+        Self {
+            command,
+            fua: false,
+        }
     }
 
     /// The same request with FUA.
@@ -203,7 +206,10 @@ impl Ranges {
         let slot = &self.storage[index * Self::STRIDE..][..Self::STRIDE];
         let (lba, rest) = slot.split_first_chunk::<8>()?;
         let (count, _) = rest.split_first_chunk::<4>()?;
-        Some(BlockRange { lba: u64::from_le_bytes(*lba), block_count: u32::from_le_bytes(*count) })
+        Some(BlockRange {
+            lba: u64::from_le_bytes(*lba),
+            block_count: u32::from_le_bytes(*count),
+        })
     }
 
     /// The ranges in order.
@@ -297,10 +303,17 @@ impl VolumeInfo {
         let end = lba.checked_add(block_count);
         if block_count == 0 || end.is_none_or(|end| end > self.block_count) {
             let capacity_blocks = self.block_count;
-            return Err(VolumeError::OutOfRange { lba, block_count, capacity_blocks });
+            return Err(VolumeError::OutOfRange {
+                lba,
+                block_count,
+                capacity_blocks,
+            });
         }
         let block_bytes = u64::from(self.block_bytes);
-        Ok(Span { offset_bytes: lba * block_bytes, len_bytes: block_count * block_bytes })
+        Ok(Span {
+            offset_bytes: lba * block_bytes,
+            len_bytes: block_count * block_bytes,
+        })
     }
 
     /// As [`VolumeInfo::span`], for a transfer: also bounded by [`MAX_REQUEST_BYTES`].
@@ -316,7 +329,10 @@ impl VolumeInfo {
         check_size(len_bytes)?;
         let block_bytes = u64::from(self.block_bytes);
         if len_bytes == 0 || !len_bytes.is_multiple_of(block_bytes) {
-            return Err(VolumeError::BadLength { len_bytes, block_bytes: self.block_bytes });
+            return Err(VolumeError::BadLength {
+                len_bytes,
+                block_bytes: self.block_bytes,
+            });
         }
         self.span(lba, len_bytes / block_bytes)
     }
@@ -325,7 +341,10 @@ impl VolumeInfo {
 fn check_size(len_bytes: u64) -> Result<(), VolumeError> {
     let limit_bytes = MAX_REQUEST_BYTES as u64;
     if len_bytes > limit_bytes {
-        return Err(VolumeError::TooLarge { len_bytes, limit_bytes });
+        return Err(VolumeError::TooLarge {
+            len_bytes,
+            limit_bytes,
+        });
     }
     Ok(())
 }

@@ -8,6 +8,9 @@ use crate::volume::Volume;
 /// A volume of zeros kept in memory: same type, same checks, no journal. Must be used inside an
 /// executor; memory grows with what is written.
 pub fn memory_volume(block_count: u64, block_bytes: u32) -> Volume {
-    assert!(matches!(block_bytes, 512 | 4096), "a block has 512 or 4096 bytes");
+    assert!(
+        matches!(block_bytes, 512 | 4096),
+        "a block has 512 or 4096 bytes"
+    );
     Volume::from_memory(Rc::new(Memory::new(block_count, block_bytes)))
 }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::core::Core;
+#[cfg(feature = "testing")]
 use crate::memory::Memory;
 use crate::metrics::{Metrics, MetricsSnapshot, add};
 use crate::request::{Command, Completion, Request, VolumeInfo, VolumeState};
@@ -17,28 +18,37 @@ pub struct Volume {
 #[derive(Clone)]
 enum Backing {
     Engine(Rc<Core>),
+    #[cfg(feature = "testing")]
     Memory(Rc<Memory>),
 }
 
 impl std::fmt::Debug for Volume {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Volume").field("name", &self.info().name).finish_non_exhaustive()
+        f.debug_struct("Volume")
+            .field("name", &self.info().name)
+            .finish_non_exhaustive()
     }
 }
 
 impl Volume {
     pub(crate) fn from_core(core: Rc<Core>) -> Self {
-        Self { backing: Backing::Engine(core) }
+        Self {
+            backing: Backing::Engine(core),
+        }
     }
 
+    #[cfg(feature = "testing")]
     pub(crate) fn from_memory(memory: Rc<Memory>) -> Self {
-        Self { backing: Backing::Memory(memory) }
+        Self {
+            backing: Backing::Memory(memory),
+        }
     }
 
     /// What never changes: identity, capacity, block size.
     pub fn info(&self) -> &VolumeInfo {
         match &self.backing {
             Backing::Engine(core) => core.info(),
+            #[cfg(feature = "testing")]
             Backing::Memory(memory) => memory.info(),
         }
     }
@@ -47,6 +57,7 @@ impl Volume {
     pub fn state(&self) -> VolumeState {
         match &self.backing {
             Backing::Engine(core) => core.state(),
+            #[cfg(feature = "testing")]
             Backing::Memory(_) => VolumeState::Live,
         }
     }
@@ -55,6 +66,7 @@ impl Volume {
     pub fn metrics(&self) -> MetricsSnapshot {
         match &self.backing {
             Backing::Engine(core) => core.metrics.snapshot(core.gauges()),
+            #[cfg(feature = "testing")]
             Backing::Memory(memory) => memory.metrics.snapshot(Default::default()),
         }
     }
@@ -74,6 +86,7 @@ impl Volume {
         let guard = InFlight::new(metrics);
         let completion = match &self.backing {
             Backing::Engine(core) => core.execute(request).await,
+            #[cfg(feature = "testing")]
             Backing::Memory(memory) => memory.execute(request).await,
         };
         guard.completed();
@@ -84,6 +97,7 @@ impl Volume {
     fn live_metrics(&self) -> &Metrics {
         match &self.backing {
             Backing::Engine(core) => &core.metrics,
+            #[cfg(feature = "testing")]
             Backing::Memory(memory) => &memory.metrics,
         }
     }
@@ -99,9 +113,10 @@ fn transfer_bytes(command: &Command, info: &VolumeInfo) -> u64 {
         Command::Write { data, .. } | Command::Compare { data, .. } => data.len() as u64,
         Command::CompareAndWrite { write, .. } => write.len() as u64,
         Command::WriteZeroes { block_count, .. } => block_count.saturating_mul(block_bytes),
-        Command::Deallocate { ranges } => {
-            ranges.iter().map(|range| u64::from(range.block_count) * block_bytes).sum()
-        }
+        Command::Deallocate { ranges } => ranges
+            .iter()
+            .map(|range| u64::from(range.block_count) * block_bytes)
+            .sum(),
         Command::Flush => 0,
     }
 }
@@ -115,7 +130,10 @@ struct InFlight<'a> {
 impl<'a> InFlight<'a> {
     fn new(metrics: &'a Metrics) -> Self {
         add(&metrics.in_flight, 1);
-        Self { metrics, completed: false }
+        Self {
+            metrics,
+            completed: false,
+        }
     }
 
     fn completed(mut self) {

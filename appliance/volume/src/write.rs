@@ -1,8 +1,10 @@
 //! Write path 3/9 continued: a write from request to records. Next: `store::journal` (4).
 //!
-//! 1. lock the pages; 2. promise space; 3. wait for room; 4. make whole pages (read-modify-write
-//! at the edges); 5. large aligned parts go straight to their clusters, the rest to the journal;
-//! 6. append; 7. wait for the batch; 8. with FUA, flush the device.
+//! 1. lock the pages;
+//! 2. wait for room, and promise space in the pool;
+//! 3. make whole pages (read-modify-write at the edges);
+//! 4. large aligned parts go straight to their clusters, the rest to the journal;
+//! 5. append, and wait for the batch; with FUA, flush the device.
 
 use std::rc::Rc;
 
@@ -62,7 +64,7 @@ impl Core {
         let mut held = self.enter_clusters(range).await?;
         let pages = self.whole_pages(span, data).await?;
         let group = self.route(range, &pages, &mut held, &lock).await?;
-        let hold = Hold { lock: Some(lock), clusters: Some(held), credit };
+        let hold = Hold::new(lock, Some(held), credit);
         let batch = self.append(group, hold).await?;
         batch.completed().await?;
         if fua {
@@ -77,21 +79,31 @@ impl Core {
         let range = PageRange::covering(span);
         let is_whole = span.len_bytes == range.len_bytes();
         if is_whole && data.as_ptr().addr().is_multiple_of(PAGE_BYTES) {
-            return Ok(Pages { buf: data, retain: true, _scratch: None });
+            return Ok(Pages {
+                buf: data,
+                retain: true,
+                _scratch: None,
+            });
         }
         let (mut buf, scratch) = self.scratch_pages(range.len_bytes() as usize).await;
         let start = (span.offset_bytes - range.first * PAGE) as usize;
         let end = start + data.len();
         if start > 0 {
-            self.fill_page(range.first, &mut buf.as_mut()[..PAGE_BYTES]).await?;
+            self.fill_page(range.first, &mut buf.as_mut()[..PAGE_BYTES])
+                .await?;
         }
         let last_start = (range.len_bytes() - PAGE) as usize;
         if end < buf.len() && (start == 0 || range.count > 1) {
-            self.fill_page(range.end() - 1, &mut buf.as_mut()[last_start..]).await?;
+            self.fill_page(range.end() - 1, &mut buf.as_mut()[last_start..])
+                .await?;
         }
         buf.as_mut()[start..end].copy_from_slice(&data);
         let retain = scratch.is_none();
-        Ok(Pages { buf, retain, _scratch: scratch })
+        Ok(Pages {
+            buf,
+            retain,
+            _scratch: scratch,
+        })
     }
 
     /// Memory for a request that already holds some: never waits for the hosts' pool, where all
@@ -102,7 +114,10 @@ impl Core {
         }
         let credits = len_bytes.next_power_of_two().min(self.scratch.total());
         let guard = self.scratch.acquire(credits).await;
-        (reactor::buf::engine_pool().alloc(len_bytes).await, Some(guard))
+        (
+            reactor::buf::engine_pool().alloc(len_bytes).await,
+            Some(guard),
+        )
     }
 
     /// Decides for each cluster where its part goes, and writes the direct parts.
@@ -179,11 +194,16 @@ impl Core {
             return None;
         }
         if let Some(pending) = state.pending {
-            let elsewhere = entry.location.is_some_and(|location| location != pending.cluster);
+            let elsewhere = entry
+                .location
+                .is_some_and(|location| location != pending.cluster);
             let used = pending.used | if elsewhere { u64::MAX } else { entry.valid };
             return (!pending.replaces && used & mask == 0).then_some(pending);
         }
-        let fresh = |cluster, replaces| Pending { replaces, ..Pending::new(cluster) };
+        let fresh = |cluster, replaces| Pending {
+            replaces,
+            ..Pending::new(cluster)
+        };
         let mapped = entry.location.filter(|_| !state.unmapping);
         match mapped {
             None => match &mut state.backing {
@@ -244,7 +264,11 @@ impl DirectGuard {
             let pending = index.enter(cluster).pending.as_mut();
             pending.expect("a direct write has a place").writing |= mask_in(range, cluster);
         }
-        Self { core, range, _lock: lock }
+        Self {
+            core,
+            range,
+            _lock: lock,
+        }
     }
 }
 
@@ -252,7 +276,9 @@ impl Drop for DirectGuard {
     fn drop(&mut self) {
         let cluster = self.range.first / CLUSTER_PAGES;
         let mut index = self.core.index.borrow_mut();
-        if let Some(pending) = index.cluster_mut(cluster).and_then(|state| state.pending.as_mut())
+        if let Some(pending) = index
+            .cluster_mut(cluster)
+            .and_then(|state| state.pending.as_mut())
         {
             pending.writing &= !mask_in(self.range, cluster);
         }
@@ -278,5 +304,11 @@ fn journal_part(part: PageRange, range: PageRange, pages: &Pages) -> Part {
 fn direct_part(part: PageRange, range: PageRange, pages: &Pages, cluster: Cluster) -> Part {
     let kind = RecordKind::Direct;
     let buf = Some(slice_of(part, range, pages));
-    Part { kind, range: part, buf, cluster, retain: false }
+    Part {
+        kind,
+        range: part,
+        buf,
+        cluster,
+        retain: false,
+    }
 }

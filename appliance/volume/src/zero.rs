@@ -12,7 +12,7 @@ use store::journal::batch::MAX_ZERO_PAGES;
 
 use crate::admission::Need;
 use crate::commit::{Batch, Group, Hold, Part};
-use crate::core::{ClusterHold, Core};
+use crate::core::Core;
 use crate::error::VolumeError;
 use crate::pages::{CLUSTER_PAGES, PAGE, PageRange, cluster_masks};
 use crate::request::{Completion, Ranges, Span};
@@ -52,8 +52,14 @@ impl Core {
             return self.zero_edge(span).await;
         }
         let (start, end) = (inside.first * PAGE, inside.end() * PAGE);
-        let head = Span { len_bytes: start - span.offset_bytes, ..span };
-        let tail = Span { offset_bytes: end, len_bytes: span.offset_bytes + span.len_bytes - end };
+        let head = Span {
+            len_bytes: start - span.offset_bytes,
+            ..span
+        };
+        let tail = Span {
+            offset_bytes: end,
+            len_bytes: span.offset_bytes + span.len_bytes - end,
+        };
         for edge in [head, tail] {
             if edge.len_bytes > 0 {
                 self.zero_edge(edge).await?;
@@ -71,18 +77,24 @@ impl Core {
         }
         let (mut zeros, _scratch) = self.scratch_pages(span.len_bytes as usize).await;
         zeros.zero_fill();
-        self.write_locked(span, zeros, lock, false).await.map(|_| ())
+        self.write_locked(span, zeros, lock, false)
+            .await
+            .map(|_| ())
     }
 
     /// Whole pages, in pieces.
     async fn zero_pages(self: &Rc<Self>, range: PageRange) -> Result<(), VolumeError> {
-        let max_pages = u64::from(MAX_ZERO_PAGES).min(self.limits.clusters as u64 / 4 * CLUSTER_PAGES);
+        let max_pages =
+            u64::from(MAX_ZERO_PAGES).min(self.limits.clusters as u64 / 4 * CLUSTER_PAGES);
         let mut first = range.first;
         let mut last_batch: Option<Rc<Batch>> = None;
         while first < range.end() {
             // Pieces end at cluster boundaries.
             let aligned_end = (first / CLUSTER_PAGES * CLUSTER_PAGES) + max_pages;
-            let piece = PageRange { first, count: aligned_end.min(range.end()) - first };
+            let piece = PageRange {
+                first,
+                count: aligned_end.min(range.end()) - first,
+            };
             if let Some(batch) = self.zero_piece(piece).await? {
                 // One piece on its way while the next is prepared.
                 if let Some(before) = last_batch.replace(batch) {
@@ -103,13 +115,27 @@ impl Core {
     ) -> Result<Option<Rc<Batch>>, VolumeError> {
         let lock = self.locks.acquire(piece).await;
         // With the pages locked nobody can put data there meanwhile.
-        let Some(piece) = self.trim_zero_ends(piece).await? else { return Ok(None) };
+        let Some(piece) = self.trim_zero_ends(piece).await? else {
+            return Ok(None);
+        };
         let clusters = piece.clusters().count();
-        let credit = self.admit(Need { journal_bytes: PAGE, pages: 0, clusters }).await?;
+        let credit = self
+            .admit(Need {
+                journal_bytes: PAGE,
+                pages: 0,
+                clusters,
+            })
+            .await?;
         let mut group = Group::default();
         let (kind, cluster) = (RecordKind::Zero, Cluster(0));
-        group.push(Part { kind, range: piece, buf: None, cluster, retain: false });
-        let hold = Hold { lock: Some(lock), clusters: None::<ClusterHold>, credit };
+        group.push(Part {
+            kind,
+            range: piece,
+            buf: None,
+            cluster,
+            retain: false,
+        });
+        let hold = Hold::new(lock, None, credit);
         self.append(group, hold).await.map(Some)
     }
 
@@ -123,7 +149,10 @@ impl Core {
             let first = piece.first.max(cluster * CLUSTER_PAGES);
             let end = piece.end().min((cluster + 1) * CLUSTER_PAGES);
             let start = kept.map_or(first, |kept| kept.first);
-            kept = Some(PageRange { first: start, count: end - start });
+            kept = Some(PageRange {
+                first: start,
+                count: end - start,
+            });
         }
         Ok(kept)
     }
@@ -143,8 +172,9 @@ impl Core {
         let lookup = self.map.lookup(cluster).await;
         let entry = lookup.map_err(|error| self.store_error("map lookup", error))?;
         let index = self.index.borrow();
-        let (data, zero) =
-            index.cluster(cluster).map_or((0, 0), |state| (state.data, state.zero()));
+        let (data, zero) = index
+            .cluster(cluster)
+            .map_or((0, 0), |state| (state.data, state.zero()));
         // A zero that is only in the index is durable no later than a new record would be.
         Ok(mask & (data | (entry.valid & !zero)) == 0)
     }

@@ -13,7 +13,10 @@ fn written_data_is_read_back_and_survives_reopening() {
     on_reactor(move || async move {
         create(&path, Some(64 << 20)).await;
         let (engine, _) = open(&path).await;
-        let volume = engine.create_volume(spec("demo", 16 << 20, 4096)).await.expect("create");
+        let volume = engine
+            .create_volume(spec("demo", 16 << 20, 4096))
+            .await
+            .expect("create");
         let info = volume.info().clone();
         write(&volume, 3, 4096, 7).await;
         write(&volume, 100, 256 << 10, 8).await;
@@ -27,7 +30,11 @@ fn written_data_is_read_back_and_survives_reopening() {
 
         let (engine, report) = open(&path).await;
         assert!(report.clean);
-        assert_eq!(replay_of(&report).batches, 0, "a clean shutdown leaves an empty journal");
+        assert_eq!(
+            replay_of(&report).batches,
+            0,
+            "a clean shutdown leaves an empty journal"
+        );
         let volume = engine.volume("demo").expect("still there");
         assert_eq!(*volume.info(), info, "identity never changes");
         expect(&volume, 2, 1, 0).await;
@@ -45,14 +52,28 @@ fn blocks_of_512_bytes_share_pages() {
     on_reactor(move || async move {
         create(&path, Some(64 << 20)).await;
         let (engine, _) = open(&path).await;
-        let volume = engine.create_volume(spec("demo", 4 << 20, 512)).await.expect("create");
+        let volume = engine
+            .create_volume(spec("demo", 4 << 20, 512))
+            .await
+            .expect("create");
         write(&volume, 0, 16 * 512, 1).await;
         write(&volume, 3, 512, 2).await;
         write(&volume, 7, 2 * 512, 3).await;
-        for (lba, count, fill) in [(0, 3, 1), (3, 1, 2), (4, 3, 1), (7, 2, 3), (9, 7, 1), (16, 8, 0)] {
+        for (lba, count, fill) in [
+            (0, 3, 1),
+            (3, 1, 2),
+            (4, 3, 1),
+            (7, 2, 3),
+            (9, 7, 1),
+            (16, 8, 0),
+        ] {
             expect(&volume, lba, count, fill).await;
         }
-        let command = Command::WriteZeroes { lba: 2, block_count: 12, deallocate: false };
+        let command = Command::WriteZeroes {
+            lba: 2,
+            block_count: 12,
+            deallocate: false,
+        };
         run(&volume, command).await.expect("write zeroes");
         for (lba, count, fill) in [(0, 2, 1), (2, 12, 0), (14, 2, 1)] {
             expect(&volume, lba, count, fill).await;
@@ -72,7 +93,10 @@ fn requests_out_of_bounds_are_refused() {
     on_reactor(move || async move {
         create(&path, Some(64 << 20)).await;
         let (engine, _) = open(&path).await;
-        let volume = engine.create_volume(spec("demo", 4 << 20, 4096)).await.expect("create");
+        let volume = engine
+            .create_volume(spec("demo", 4 << 20, 4096))
+            .await
+            .expect("create");
         let end = volume.info().block_count;
         let kind = |result: volume::Completion| result.expect_err("must be refused").kind();
         let read = |lba, block_count| run(&volume, Command::Read { lba, block_count });
@@ -82,13 +106,27 @@ fn requests_out_of_bounds_are_refused() {
         assert_eq!(kind(read(0, 0).await), ErrorKind::OutOfRange);
         assert_eq!(kind(read(0, 257).await), ErrorKind::TooLarge);
         let data = filled(100, 0).await;
-        assert_eq!(kind(run(&volume, Command::Write { lba: 0, data }).await), ErrorKind::Invalid);
+        assert_eq!(
+            kind(run(&volume, Command::Write { lba: 0, data }).await),
+            ErrorKind::Invalid
+        );
         let data = filled(8192, 0).await;
-        assert_eq!(kind(run(&volume, Command::Write { lba: end - 1, data }).await), ErrorKind::OutOfRange);
-        let zeroes = Command::WriteZeroes { lba: 1, block_count: end, deallocate: true };
+        assert_eq!(
+            kind(run(&volume, Command::Write { lba: end - 1, data }).await),
+            ErrorKind::OutOfRange
+        );
+        let zeroes = Command::WriteZeroes {
+            lba: 1,
+            block_count: end,
+            deallocate: true,
+        };
         assert_eq!(kind(run(&volume, zeroes).await), ErrorKind::OutOfRange);
         let (compare, write) = (filled(4096, 0).await, filled(8192, 0).await);
-        let fused = Command::CompareAndWrite { lba: 0, compare, write };
+        let fused = Command::CompareAndWrite {
+            lba: 0,
+            compare,
+            write,
+        };
         assert_eq!(kind(run(&volume, fused).await), ErrorKind::Invalid);
         engine.shutdown().await.expect("shutdown");
     });
@@ -101,20 +139,50 @@ fn compare_and_write_writes_only_what_matches() {
     on_reactor(move || async move {
         create(&path, Some(64 << 20)).await;
         let (engine, _) = open(&path).await;
-        let volume = engine.create_volume(spec("demo", 4 << 20, 512)).await.expect("create");
+        let volume = engine
+            .create_volume(spec("demo", 4 << 20, 512))
+            .await
+            .expect("create");
         write(&volume, 10, 4 * 512, 1).await;
         let data = filled(4 * 512, 1).await;
-        run(&volume, Command::Compare { lba: 10, data }).await.expect("equal");
+        run(&volume, Command::Compare { lba: 10, data })
+            .await
+            .expect("equal");
         let mut data = filled(4 * 512, 1).await;
         data.as_mut()[3 * 512] = 9;
-        let error = run(&volume, Command::Compare { lba: 10, data }).await.expect_err("differs");
-        assert!(matches!(error, volume::VolumeError::CompareMismatch { lba: 13 }), "{error}");
+        let error = run(&volume, Command::Compare { lba: 10, data })
+            .await
+            .expect_err("differs");
+        assert!(
+            matches!(error, volume::VolumeError::CompareMismatch { lba: 13 }),
+            "{error}"
+        );
         let (compare, write) = (filled(512, 2).await, filled(512, 3).await);
-        let error = run(&volume, Command::CompareAndWrite { lba: 10, compare, write }).await;
-        assert_eq!(error.expect_err("differs").kind(), ErrorKind::CompareMismatch);
+        let error = run(
+            &volume,
+            Command::CompareAndWrite {
+                lba: 10,
+                compare,
+                write,
+            },
+        )
+        .await;
+        assert_eq!(
+            error.expect_err("differs").kind(),
+            ErrorKind::CompareMismatch
+        );
         expect(&volume, 10, 4, 1).await;
         let (compare, write) = (filled(512, 1).await, filled(512, 3).await);
-        run(&volume, Command::CompareAndWrite { lba: 10, compare, write }).await.expect("equal");
+        run(
+            &volume,
+            Command::CompareAndWrite {
+                lba: 10,
+                compare,
+                write,
+            },
+        )
+        .await
+        .expect("equal");
         expect(&volume, 10, 1, 3).await;
         expect(&volume, 11, 3, 1).await;
         engine.shutdown().await.expect("shutdown");
@@ -128,23 +196,41 @@ fn deallocating_gives_space_back() {
     on_reactor(move || async move {
         create(&path, Some(64 << 20)).await;
         let (engine, _) = open(&path).await;
-        let volume = engine.create_volume(spec("demo", 32 << 20, 4096)).await.expect("create");
+        let volume = engine
+            .create_volume(spec("demo", 32 << 20, 4096))
+            .await
+            .expect("create");
         let empty = engine.space().free;
         for cluster in 0..40 {
             write(&volume, cluster * 64, 256 << 10, 1).await;
         }
         settled(&volume).await;
         let full = engine.space().free;
-        assert!(empty - full >= 40, "free: {empty} before, {full} after 40 clusters");
+        assert!(
+            empty - full >= 40,
+            "free: {empty} before, {full} after 40 clusters"
+        );
         let mut ranges = Ranges::new(reactor::buf::pool().alloc(Ranges::STORAGE_BYTES).await);
-        assert!(ranges.push(BlockRange { lba: 0, block_count: 20 * 64 }));
-        assert!(ranges.push(BlockRange { lba: 20 * 64 + 1, block_count: 19 * 64 }));
-        run(&volume, Command::Deallocate { ranges }).await.expect("deallocate");
+        assert!(ranges.push(BlockRange {
+            lba: 0,
+            block_count: 20 * 64
+        }));
+        assert!(ranges.push(BlockRange {
+            lba: 20 * 64 + 1,
+            block_count: 19 * 64
+        }));
+        run(&volume, Command::Deallocate { ranges })
+            .await
+            .expect("deallocate");
         expect(&volume, 0, 256, 0).await;
         expect(&volume, 20 * 64, 1, 1).await;
         settled(&volume).await;
         // 20 and 18 whole clusters, and the map's own needs.
-        assert!(engine.space().free >= full + 36, "free: {full}, then {}", engine.space().free);
+        assert!(
+            engine.space().free >= full + 36,
+            "free: {full}, then {}",
+            engine.space().free
+        );
         expect(&volume, 20 * 64, 1, 1).await;
         expect(&volume, 20 * 64 + 1, 200, 0).await;
         engine.shutdown().await.expect("shutdown");
@@ -158,11 +244,22 @@ fn a_full_pool_refuses_writes_and_keeps_what_it_has() {
     on_reactor(move || async move {
         create(&path, Some(32 << 20)).await;
         let (engine, _) = open(&path).await;
-        let volume = engine.create_volume(spec("demo", 64 << 20, 4096)).await.expect("create");
+        let volume = engine
+            .create_volume(spec("demo", 64 << 20, 4096))
+            .await
+            .expect("create");
         let mut written = 0;
         let error = loop {
             let data = filled(4096, 1 + (written % 250) as u8).await;
-            match run(&volume, Command::Write { lba: written * 64, data }).await {
+            match run(
+                &volume,
+                Command::Write {
+                    lba: written * 64,
+                    data,
+                },
+            )
+            .await
+            {
                 Ok(_) => written += 1,
                 Err(error) => break error,
             }
@@ -174,7 +271,11 @@ fn a_full_pool_refuses_writes_and_keeps_what_it_has() {
         }
         // Overwriting needs no space, and trimming makes some.
         write(&volume, 0, 4096, 251).await;
-        let zeroes = Command::WriteZeroes { lba: 64, block_count: 64 * 8, deallocate: true };
+        let zeroes = Command::WriteZeroes {
+            lba: 64,
+            block_count: 64 * 8,
+            deallocate: true,
+        };
         run(&volume, zeroes).await.expect("trim on a full pool");
         write(&volume, written * 64, 4096, 252).await;
         engine.shutdown().await.expect("shutdown");
@@ -194,17 +295,24 @@ fn volumes_come_and_go_while_others_are_used() {
     on_reactor(move || async move {
         create(&path, Some(96 << 20)).await;
         let (engine, _) = open(&path).await;
-        let keep = engine.create_volume(spec("keep", 8 << 20, 4096)).await.expect("create");
+        let keep = engine
+            .create_volume(spec("keep", 8 << 20, 4096))
+            .await
+            .expect("create");
         let before = engine.space().free;
         for round in 1..4u8 {
-            let gone = engine.create_volume(spec("gone", 8 << 20, 4096)).await.expect("create");
+            let gone = engine
+                .create_volume(spec("gone", 8 << 20, 4096))
+                .await
+                .expect("create");
             write(&gone, 0, 1 << 20, round).await;
             write(&keep, u64::from(round) * 64, 256 << 10, round).await;
             let busy = reactor::spawn({
                 let gone = gone.clone();
                 async move {
                     let data = filled(4096, 9).await;
-                    gone.execute(Request::new(Command::Write { lba: 900, data })).await
+                    gone.execute(Request::new(Command::Write { lba: 900, data }))
+                        .await
                 }
             });
             reactor::yield_now().await;
@@ -221,7 +329,10 @@ fn volumes_come_and_go_while_others_are_used() {
         }
         settled(&keep).await;
         let after = engine.space().free;
-        assert!(after + 8 >= before, "deleting gives space back: {before}, then {after}");
+        assert!(
+            after + 8 >= before,
+            "deleting gives space back: {before}, then {after}"
+        );
         engine.shutdown().await.expect("shutdown");
     });
 }
@@ -246,11 +357,22 @@ fn metrics_count_what_happened() {
     on_reactor(move || async move {
         create(&path, Some(64 << 20)).await;
         let (engine, _) = open(&path).await;
-        let volume = engine.create_volume(spec("demo", 4 << 20, 4096)).await.expect("create");
+        let volume = engine
+            .create_volume(spec("demo", 4 << 20, 4096))
+            .await
+            .expect("create");
         write(&volume, 0, 4096, 1).await;
         write(&volume, 64, 256 << 10, 1).await;
         expect(&volume, 0, 1, 1).await;
-        run(&volume, Command::Read { lba: 1 << 40, block_count: 1 }).await.expect_err("outside");
+        run(
+            &volume,
+            Command::Read {
+                lba: 1 << 40,
+                block_count: 1,
+            },
+        )
+        .await
+        .expect_err("outside");
         let snapshot = std::thread::scope(|scope| {
             // Plain data: another thread may have it.
             let snapshot = engine.snapshot_metrics();
@@ -260,7 +382,10 @@ fn metrics_count_what_happened() {
         assert_eq!(*name, Arc::from("demo"));
         assert_eq!(metrics.ops[0].count, 2);
         assert_eq!((metrics.ops[0].errors, metrics.ops[0].bytes), (1, 4096));
-        assert_eq!((metrics.ops[1].count, metrics.ops[1].bytes), (2, (256 << 10) + 4096));
+        assert_eq!(
+            (metrics.ops[1].count, metrics.ops[1].bytes),
+            (2, (256 << 10) + 4096)
+        );
         assert_eq!(metrics.direct_bytes, 256 << 10);
         assert!(metrics.journal_batches >= 2 && metrics.journal_bytes < 64 << 10);
         assert_eq!(metrics.in_flight, 0);

@@ -13,7 +13,10 @@ fn many_requests(name: &'static str, block_bytes: u32, seed: u64) {
         create(&path, Some(64 << 20)).await;
         let (engine, _) = open(&path).await;
         let size = 8 << 20;
-        engine.create_volume(spec("demo", size, block_bytes)).await.expect("create");
+        engine
+            .create_volume(spec("demo", size, block_bytes))
+            .await
+            .expect("create");
         let model = shared(Model::new(size / u64::from(block_bytes)));
         let mut engine = engine;
         for round in 0..3 {

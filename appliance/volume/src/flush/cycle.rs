@@ -47,7 +47,8 @@ impl Core {
             let is_last = first + count == plan.clusters.len();
             let folded = self.fold_all(&plan, first..first + count).await?;
             if !is_last {
-                self.publish_step(folded, &plan, self.journal.tail()).await?;
+                self.publish_step(folded, &plan, self.journal.tail())
+                    .await?;
             } else if !folded.is_empty() || mark != self.journal.tail() {
                 self.publish_step(folded, &plan, mark).await?;
             }
@@ -103,7 +104,9 @@ impl Core {
             {
                 running.push_back(reactor::spawn(self.clone().write_cluster(work)));
             }
-            let Some(task) = running.pop_front() else { break };
+            let Some(task) = running.pop_front() else {
+                break;
+            };
             folded.push(task.await?);
         }
         // crash here: the old map; pages torn in place are shadowed by the journal.
@@ -155,21 +158,30 @@ impl Core {
         let newer_direct = |index: &Index, cluster: Cluster, data: u64| {
             bits(data).any(|slot| {
                 let page = fold.cluster * CLUSTER_PAGES + slot as u64;
-                index.page(page).is_some_and(|entry| entry.source == Source::Direct { cluster })
+                index
+                    .page(page)
+                    .is_some_and(|entry| entry.source == Source::Direct { cluster })
             })
         };
-        let Some(state) = index.cluster(fold.cluster) else { return };
+        let Some(state) = index.cluster(fold.cluster) else {
+            return;
+        };
         let (data, pending) = (state.data, state.pending);
         let is_used = pending.is_some_and(|pending| {
             pending.in_flight() != 0
                 || pending.last_lsn > cut_lsn
                 || newer_direct(&index, pending.cluster, data)
         });
-        let Some(state) = index.cluster_mut(fold.cluster) else { return };
+        let Some(state) = index.cluster_mut(fold.cluster) else {
+            return;
+        };
         state.unmapping = false;
         match (pending, fold.entry.location) {
             (Some(pending), Some(location)) if location == pending.cluster => {
-                state.pending = is_used.then_some(Pending { replaces: false, ..pending });
+                state.pending = is_used.then_some(Pending {
+                    replaces: false,
+                    ..pending
+                });
                 state.backing = Backing::Mapped;
             }
             (_, Some(_)) => state.backing = Backing::Mapped,

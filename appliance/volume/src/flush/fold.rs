@@ -128,12 +128,17 @@ impl Core {
     /// passed its records.
     fn drop_unused_pending(&self, cluster: u64, before: &Entry) {
         let mut index = self.index.borrow_mut();
-        let Some(state) = index.cluster(cluster) else { return };
+        let Some(state) = index.cluster(cluster) else {
+            return;
+        };
         let Some(pending) = state.pending else { return };
         let named = bits(state.data).any(|slot| {
             let page = cluster * CLUSTER_PAGES + slot as u64;
             let source = index.page(page).map(|entry| entry.source);
-            source == Some(Source::Direct { cluster: pending.cluster })
+            source
+                == Some(Source::Direct {
+                    cluster: pending.cluster,
+                })
         });
         // While others count on a place, a fresh cluster stays theirs.
         let wanted = before.location.is_none() && (state.data != 0 || state.in_flight > 0);
@@ -165,17 +170,26 @@ impl Core {
         before: &Entry,
     ) -> Result<Choice, VolumeError> {
         let mut index = self.index.borrow_mut();
-        let state = index.cluster_mut(plan.cluster).expect("a planned cluster is in the index");
+        let state = index
+            .cluster_mut(plan.cluster)
+            .expect("a planned cluster is in the index");
         let direct = items.iter().any(Item::is_direct);
-        let in_place =
-            Choice { location: before.location, allocated: None, freed: None };
+        let in_place = Choice {
+            location: before.location,
+            allocated: None,
+            freed: None,
+        };
         let journaled = items.iter().filter(|item| !item.is_direct());
         let used = journaled.fold(0, |mask, item| mask | 1 << slot_of(item.page));
         match (before.location, &mut state.pending) {
             (Some(old), Some(pending)) if pending.cluster != old && direct => {
                 pending.used |= used;
                 let (location, freed) = (Some(pending.cluster), Some(old));
-                Ok(Choice { location, allocated: location, freed })
+                Ok(Choice {
+                    location,
+                    allocated: location,
+                    freed,
+                })
             }
             (Some(_), pending) => {
                 if let Some(pending) = pending {
@@ -198,10 +212,17 @@ impl Core {
                 let taken = self.pool.allocate(Some(reservation));
                 let cluster = taken.map_err(|error| self.store_error("allocate", error))?;
                 // Direct writes that come now must go to the same cluster.
-                state.pending = Some(Pending { used, ..Pending::new(cluster) });
+                state.pending = Some(Pending {
+                    used,
+                    ..Pending::new(cluster)
+                });
                 state.backing = Backing::Mapped;
                 let location = Some(cluster);
-                Ok(Choice { location, allocated: location, freed: None })
+                Ok(Choice {
+                    location,
+                    allocated: location,
+                    freed: None,
+                })
             }
         }
     }
@@ -212,7 +233,10 @@ impl Core {
         let state = index.cluster(work.cluster);
         // Newer data and newer zeros hide the page; both are in the journal behind the new tail.
         let hidden = state.map_or(0, |state| state.data | state.zero());
-        let written = work.items.iter().fold(0, |mask, item| mask | 1 << slot_of(item.page));
+        let written = work
+            .items
+            .iter()
+            .fold(0, |mask, item| mask | 1 << slot_of(item.page));
         work.before.valid & !work.zero & !hidden & !written
     }
 
@@ -225,11 +249,15 @@ impl Core {
     /// direct write can be using it.
     fn empty_cluster(&self, work: &mut Work) {
         let mut index = self.index.borrow_mut();
-        let Some(state) = index.cluster_mut(work.cluster) else { return };
+        let Some(state) = index.cluster_mut(work.cluster) else {
+            return;
+        };
         if state.in_flight > 0 || state.data != 0 || state.pending.is_some() {
             let taken = state.pending.map_or(0, |pending| pending.in_flight());
             let valid = work.before.valid;
-            work.keep_slot = bits(valid & !(state.data | taken)).chain(bits(valid)).next();
+            work.keep_slot = bits(valid & !(state.data | taken))
+                .chain(bits(valid))
+                .next();
             return;
         }
         state.unmapping = true;
@@ -254,7 +282,10 @@ impl Core {
     }
 
     async fn write_pages(&self, work: &Work, location: Cluster) -> Result<Entry, VolumeError> {
-        let mut entry = Entry { location: Some(location), ..Entry::EMPTY };
+        let mut entry = Entry {
+            location: Some(location),
+            ..Entry::EMPTY
+        };
         let kept = if work.before.location == Some(location) {
             work.before.valid & !work.zero
         } else {
@@ -317,13 +348,17 @@ impl Core {
         let index = self.index.borrow();
         let mut list = BufList::new();
         for (offset, item) in items.iter().enumerate() {
-            let Source::Journal { payload, .. } = item.entry.source else { break };
+            let Source::Journal { payload, .. } = item.entry.source else {
+                break;
+            };
             let is_next = item.page == items[0].page + offset as u64;
             // Once the entry is gone its payload's place may be another's.
             if !is_next || index.page(item.page) != Some(item.entry) {
                 break;
             }
-            let Some(buf) = index.payload(item.page, payload) else { break };
+            let Some(buf) = index.payload(item.page, payload) else {
+                break;
+            };
             list.push(buf);
         }
         let count = list.len();
@@ -339,7 +374,9 @@ impl Core {
         };
         let offset = self.ring.locate(position).device_offset;
         for _ in 0..READ_TRIES {
-            let buf = reactor::buf::engine_pool().alloc(items.len() * PAGE_BYTES).await;
+            let buf = reactor::buf::engine_pool()
+                .alloc(items.len() * PAGE_BYTES)
+                .await;
             let (result, buf) = self.device.read(offset, buf).await;
             let mut pages = buf.chunks_exact(PAGE_BYTES).zip(items);
             if result.is_ok() && pages.all(|(page, item)| is_intact(page, item.entry.crc)) {
@@ -361,7 +398,9 @@ impl Core {
     /// Copies pages that stay valid to the cluster's new place. A page that is damaged is not
     /// copied; its checksum is, so that reads fail.
     async fn carry_pages(&self, work: &Work, location: Cluster) -> Result<(), VolumeError> {
-        let Some(old) = work.before.location else { return Ok(()) };
+        let Some(old) = work.before.location else {
+            return Ok(());
+        };
         for slot in bits(work.carry) {
             let buf = reactor::buf::engine_pool().alloc(PAGE_BYTES).await;
             let (result, buf) = self.device.read(old.page_offset(slot), buf).await;
@@ -381,7 +420,9 @@ impl Core {
         let pages = list.len_bytes() / PAGE_BYTES;
         assert!(slot + pages <= CLUSTER_BLOCKS, "a run stays in its cluster");
         reactor::crash_point("flush::write");
-        let result = self.write_with_retries(location.page_offset(slot), list).await;
+        let result = self
+            .write_with_retries(location.page_offset(slot), list)
+            .await;
         result.map_err(|error| self.device_error("flush", error))
     }
 }
@@ -392,12 +433,18 @@ fn journal_run(items: &[Item]) -> usize {
         Source::Journal { position, .. } => Some(position),
         Source::Direct { .. } => None,
     };
-    let Some(first) = items.first().and_then(place) else { return 0 };
+    let Some(first) = items.first().and_then(place) else {
+        return 0;
+    };
     let adjacent = |(offset, item): (usize, &Item)| {
         let offset = offset as u64;
         item.page == items[0].page + offset && place(item) == Some(first + offset * PAGE)
     };
-    items.iter().enumerate().take_while(|(offset, item)| adjacent((*offset, item))).count()
+    items
+        .iter()
+        .enumerate()
+        .take_while(|(offset, item)| adjacent((*offset, item)))
+        .count()
 }
 
 fn set_page(entry: &mut Entry, slot: usize, crc: u32) {

@@ -45,7 +45,10 @@ pub(crate) struct Flusher {
 impl Flusher {
     /// A flusher; `abandoned` are clusters that recovery claimed and nobody uses.
     pub fn new(abandoned: Vec<Cluster>) -> Self {
-        Self { abandoned: RefCell::new(abandoned), ..Self::default() }
+        Self {
+            abandoned: RefCell::new(abandoned),
+            ..Self::default()
+        }
     }
 
     /// Asks for a cycle now.
@@ -134,7 +137,11 @@ impl Core {
         let flusher = &self.flusher;
         flusher.begun.set(flusher.begun.get() + 1);
         let number = flusher.begun.get();
-        let result = if self.check_writable().is_ok() { self.cycle().await } else { Ok(()) };
+        let result = if self.check_writable().is_ok() {
+            self.cycle().await
+        } else {
+            Ok(())
+        };
         if let Err(error) = result {
             self.fail(&error);
             self.fail_batches(&error);

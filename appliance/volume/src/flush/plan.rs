@@ -58,8 +58,14 @@ impl Core {
         plan.clusters.clear();
         plan.items.clear();
         let mut index = self.index.borrow_mut();
-        let blank = |cluster| ClusterPlan { cluster, first_item: 0, item_count: 0, zero: 0 };
-        plan.clusters.extend(index.clusters().map(|(cluster, _)| blank(cluster)));
+        let blank = |cluster| ClusterPlan {
+            cluster,
+            first_item: 0,
+            item_count: 0,
+            zero: 0,
+        };
+        plan.clusters
+            .extend(index.clusters().map(|(cluster, _)| blank(cluster)));
         plan.clusters.sort_unstable_by_key(|plan| plan.cluster);
         for cluster in &mut plan.clusters {
             cluster.zero = index.cut_zeros(cluster.cluster);
@@ -68,7 +74,10 @@ impl Core {
             for slot in bits(data) {
                 let page = cluster.cluster * CLUSTER_PAGES + slot as u64;
                 if let Some(entry) = index.page(page) {
-                    assert!(entry.lsn <= plan.cut_lsn, "page {page} is newer than the cut");
+                    assert!(
+                        entry.lsn <= plan.cut_lsn,
+                        "page {page} is newer than the cut"
+                    );
                     plan.items.push(Item { page, entry });
                 }
             }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod model;
+pub mod story;
 pub mod work;
 
 use std::path::Path;
@@ -27,7 +28,12 @@ pub fn world(seed: u64, volatile_cache: bool) -> World {
     let mut world = World::new(seed, options);
     let logical_block = if seed.is_multiple_of(2) { 512 } else { 4096 };
     let len_bytes = POOL_BYTES;
-    let disk = DiskOptions { len_bytes, volatile_cache, logical_block, ..DiskOptions::default() };
+    let disk = DiskOptions {
+        len_bytes,
+        volatile_cache,
+        logical_block,
+        ..DiskOptions::default()
+    };
     world.add_disk(DISK, disk);
     world
 }
@@ -60,12 +66,30 @@ impl Drop for TempPool {
 }
 
 pub fn options(path: &Path) -> EngineOptions {
-    EngineOptions { journal_bytes: 4 << 20, ..EngineOptions::new(path) }
+    EngineOptions {
+        journal_bytes: 4 << 20,
+        ..EngineOptions::new(path)
+    }
 }
 
 pub async fn create(path: &Path, file_bytes: Option<u64>) {
-    let spec = PoolSpec { name: "main".into(), file_bytes, overwrite: false };
-    Engine::create_pool(path, &spec).await.expect("create a pool");
+    let spec = PoolSpec {
+        name: "main".into(),
+        file_bytes,
+        overwrite: false,
+    };
+    Engine::create_pool(path, &spec)
+        .await
+        .expect("create a pool");
+}
+
+/// As `open`, with this much payload memory: with little of it, data is read from the journal.
+pub async fn open_with(path: &Path, payload_bytes: usize) -> (Engine, OpenReport) {
+    let options = EngineOptions {
+        payload_bytes: Some(payload_bytes),
+        ..options(path)
+    };
+    Engine::open(options).await.expect("open a pool")
 }
 
 pub async fn open(path: &Path) -> (Engine, OpenReport) {
@@ -73,7 +97,12 @@ pub async fn open(path: &Path) -> (Engine, OpenReport) {
 }
 
 pub fn spec(name: &str, size_bytes: u64, block_bytes: u32) -> VolumeSpec {
-    VolumeSpec { name: name.into(), size_bytes, block_bytes, journal_bytes: None }
+    VolumeSpec {
+        name: name.into(),
+        size_bytes,
+        block_bytes,
+        journal_bytes: None,
+    }
 }
 
 /// The replay of the only volume; panics when it is damaged.
@@ -96,7 +125,9 @@ pub async fn run(volume: &Volume, command: Command) -> Completion {
 
 pub async fn write(volume: &Volume, lba: u64, len: usize, fill: u8) {
     let data = filled(len, fill).await;
-    run(volume, Command::Write { lba, data }).await.expect("write");
+    run(volume, Command::Write { lba, data })
+        .await
+        .expect("write");
 }
 
 pub async fn read(volume: &Volume, lba: u64, block_count: u32) -> Buf {
@@ -108,7 +139,12 @@ pub async fn read(volume: &Volume, lba: u64, block_count: u32) -> Buf {
 pub async fn expect(volume: &Volume, lba: u64, block_count: u32, fill: u8) {
     let data = read(volume, lba, block_count).await;
     let wrong = data.iter().position(|byte| *byte != fill);
-    assert_eq!(wrong, None, "lba {lba}+{block_count}: expected {fill}, found {:?}", wrong.map(|at| data[at]));
+    assert_eq!(
+        wrong,
+        None,
+        "lba {lba}+{block_count}: expected {fill}, found {:?}",
+        wrong.map(|at| data[at])
+    );
 }
 
 /// Waits until the published map has everything.
@@ -120,7 +156,10 @@ pub async fn settled(volume: &Volume) {
         }
         reactor::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the flusher does not come to an end: {:?}", volume.metrics().gauges);
+    panic!(
+        "the flusher does not come to an end: {:?}",
+        volume.metrics().gauges
+    );
 }
 
 pub type Shared<T> = Rc<std::cell::RefCell<T>>;

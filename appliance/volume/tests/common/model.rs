@@ -30,8 +30,15 @@ pub struct ReadStart {
 
 impl Model {
     pub fn new(block_count: u64) -> Self {
-        let block = Block { acked: vec![(0, 0)], ..Block::default() };
-        Self { blocks: vec![block; block_count as usize], order: 0, next_stamp: 1 }
+        let block = Block {
+            acked: vec![(0, 0)],
+            ..Block::default()
+        };
+        Self {
+            blocks: vec![block; block_count as usize],
+            order: 0,
+            next_stamp: 1,
+        }
     }
 
     pub fn block_count(&self) -> u64 {
@@ -94,33 +101,50 @@ impl Model {
     /// Panics unless `stamp` may be read now by a read that began at `start`.
     pub fn check_read(&self, start: ReadStart, lba: u64, stamp: u64) {
         let block = &self.blocks[lba as usize];
-        let newest = block.acked.iter().rposition(|(order, _)| *order <= start.order);
+        let newest = block
+            .acked
+            .iter()
+            .rposition(|(order, _)| *order <= start.order);
         let allowed = &block.acked[newest.unwrap_or(0)..];
-        let found = allowed.iter().any(|(_, acked)| *acked == stamp)
-            || block.pending.contains(&stamp);
-        assert!(found, "block {lba} reads {stamp}; allowed: {allowed:?} {:?}", block.pending);
+        let found =
+            allowed.iter().any(|(_, acked)| *acked == stamp) || block.pending.contains(&stamp);
+        assert!(
+            found,
+            "block {lba} reads {stamp}; allowed: {allowed:?} {:?}",
+            block.pending
+        );
     }
 
     /// The only value that a read may give now, when there is just one.
     pub fn certain(&self, lba: u64) -> Option<u64> {
         let block = &self.blocks[lba as usize];
-        block.pending.is_empty().then(|| block.acked.last().expect("never empty").1)
+        block
+            .pending
+            .is_empty()
+            .then(|| block.acked.last().expect("never empty").1)
     }
 
     /// After a crash: `stamp` was found. Panics when that loses or revives something.
     pub fn recover(&mut self, lba: u64, stamp: u64, power_loss: bool) {
         let block = &mut self.blocks[lba as usize];
-        let from = if power_loss { block.durable } else { block.acked.len() - 1 };
+        let from = if power_loss {
+            block.durable
+        } else {
+            block.acked.len() - 1
+        };
         let allowed = &block.acked[from..];
-        let found = allowed.iter().any(|(_, acked)| *acked == stamp)
-            || block.pending.contains(&stamp);
+        let found =
+            allowed.iter().any(|(_, acked)| *acked == stamp) || block.pending.contains(&stamp);
         assert!(
             found,
             "block {lba} is {stamp} after a crash (power loss: {power_loss}); allowed: {allowed:?}, \
              unacknowledged: {:?}",
             block.pending
         );
-        *block = Block { acked: vec![(self.order, stamp)], ..Block::default() };
+        *block = Block {
+            acked: vec![(self.order, stamp)],
+            ..Block::default()
+        };
     }
 }
 
@@ -142,11 +166,19 @@ pub fn stamp_of(block: &[u8], lba: u64) -> u64 {
     if block.iter().all(|byte| *byte == 0) {
         return 0;
     }
-    let words = || block.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().expect("8")));
+    let words = || {
+        block
+            .chunks_exact(8)
+            .map(|word| u64::from_le_bytes(word.try_into().expect("8")))
+    };
     let first = words().next().expect("a block has words");
     let stamp = first ^ word_of(lba, 0, 0);
     for (word, at) in words().zip(0..) {
-        assert_eq!(word, word_of(lba, stamp, at), "block {lba} is torn or misplaced at word {at}");
+        assert_eq!(
+            word,
+            word_of(lba, stamp, at),
+            "block {lba} is torn or misplaced at word {at}"
+        );
     }
     stamp
 }

@@ -41,12 +41,24 @@ pub struct Mix {
 
 impl Mix {
     /// The rest are reads.
-    pub const ALL: Mix =
-        Mix { small_writes: 35, large_writes: 15, zeroes: 10, compares: 5, flushes: 5, pauses: 1 };
+    pub const ALL: Mix = Mix {
+        small_writes: 35,
+        large_writes: 15,
+        zeroes: 10,
+        compares: 5,
+        flushes: 5,
+        pauses: 1,
+    };
 
     /// A mix of its own for each seed: whole kinds are left out.
     pub fn swarm(random: &mut Random) -> Mix {
-        let mut share = |most: u64| if random.below(4) == 0 { 0 } else { random.below(most) + 1 };
+        let mut share = |most: u64| {
+            if random.below(4) == 0 {
+                0
+            } else {
+                random.below(most) + 1
+            }
+        };
         Mix {
             small_writes: share(40),
             large_writes: share(25),
@@ -68,7 +80,14 @@ pub struct Worker {
 
 impl Worker {
     /// Runs `workers` of them at the same time, to the end.
-    pub async fn run_many(volume: &Volume, model: &Shared<Model>, seed: u64, mix: Mix, workers: u64, count: u64) {
+    pub async fn run_many(
+        volume: &Volume,
+        model: &Shared<Model>,
+        seed: u64,
+        mix: Mix,
+        workers: u64,
+        count: u64,
+    ) {
         let tasks: Vec<_> = (0..workers)
             .map(|number| {
                 let worker = Worker {
@@ -126,7 +145,11 @@ impl Worker {
         let mut lba = self.random.below(total);
         if self.random.below(3) > 0 {
             let cluster = (256 << 10) / u64::from(self.volume.info().block_bytes);
-            let unit = if self.random.below(2) == 0 { cluster } else { cluster / 4 };
+            let unit = if self.random.below(2) == 0 {
+                cluster
+            } else {
+                cluster / 4
+            };
             lba = lba / unit * unit;
         }
         (lba, count.min(total - lba))
@@ -154,11 +177,19 @@ impl Worker {
         let (lba, count) = self.range(count);
         let fua = self.random.below(8) == 0;
         let data = self.data(lba, count, 0).await;
-        let Some(stamp) = self.begin(lba, count, false) else { return };
+        let Some(stamp) = self.begin(lba, count, false) else {
+            return;
+        };
         let block_bytes = self.volume.info().block_bytes as usize;
         let mut data = data;
         fill(data.as_mut(), block_bytes, lba, stamp);
-        let result = self.volume.execute(Request { command: Command::Write { lba, data }, fua }).await;
+        let result = self
+            .volume
+            .execute(Request {
+                command: Command::Write { lba, data },
+                fua,
+            })
+            .await;
         self.ended(lba, count, stamp, fua, result.map(|_| ()));
     }
 
@@ -174,7 +205,11 @@ impl Worker {
     }
 
     async fn zero(&mut self) {
-        let most = if self.random.below(4) == 0 { self.volume.info().block_count } else { 300 };
+        let most = if self.random.below(4) == 0 {
+            self.volume.info().block_count
+        } else {
+            300
+        };
         let count = 1 + self.random.below(most);
         let (lba, count) = self.range(count);
         if self.begin(lba, count, true).is_none() {
@@ -182,10 +217,17 @@ impl Worker {
         }
         let fua = self.random.below(8) == 0;
         let command = if fua || self.random.below(2) == 0 {
-            Command::WriteZeroes { lba, block_count: count, deallocate: true }
+            Command::WriteZeroes {
+                lba,
+                block_count: count,
+                deallocate: true,
+            }
         } else {
             let mut ranges = Ranges::new(pool().alloc(Ranges::STORAGE_BYTES).await);
-            assert!(ranges.push(BlockRange { lba, block_count: count as u32 }));
+            assert!(ranges.push(BlockRange {
+                lba,
+                block_count: count as u32
+            }));
             Command::Deallocate { ranges }
         };
         let result = self.volume.execute(Request { command, fua }).await;
@@ -194,25 +236,41 @@ impl Worker {
 
     async fn compare(&mut self) {
         let (lba, count) = self.range(1);
-        let Some(current) = self.model.borrow().certain(lba) else { return };
+        let Some(current) = self.model.borrow().certain(lba) else {
+            return;
+        };
         let is_right = self.random.below(3) > 0;
-        let compare = self.data(lba, count, if is_right { current } else { u64::MAX >> 20 }).await;
+        let compare = self
+            .data(lba, count, if is_right { current } else { u64::MAX >> 20 })
+            .await;
         let write = self.data(lba, count, 0).await;
         if self.model.borrow().certain(lba) != Some(current) {
             return;
         }
-        let Some(stamp) = self.begin(lba, count, false) else { return };
+        let Some(stamp) = self.begin(lba, count, false) else {
+            return;
+        };
         let mut write = write;
         let block_bytes = self.volume.info().block_bytes as usize;
         fill(write.as_mut(), block_bytes, lba, stamp);
-        let command = Command::CompareAndWrite { lba, compare, write };
+        let command = Command::CompareAndWrite {
+            lba,
+            compare,
+            write,
+        };
         match self.volume.execute(Request::new(command)).await {
             Err(VolumeError::CompareMismatch { lba: at }) => {
-                assert!(!is_right && at == lba, "block {lba}: compare differs at {at}");
+                assert!(
+                    !is_right && at == lba,
+                    "block {lba}: compare differs at {at}"
+                );
                 self.model.borrow_mut().cancel_write(lba, count, stamp);
             }
             result => {
-                assert!(is_right || result.is_err(), "block {lba}: compared equal to other data");
+                assert!(
+                    is_right || result.is_err(),
+                    "block {lba}: compared equal to other data"
+                );
                 self.ended(lba, count, stamp, false, result.map(|_| ()));
             }
         }
@@ -220,7 +278,10 @@ impl Worker {
 
     async fn flush(&mut self) {
         let order = self.model.borrow().begin_flush();
-        self.volume.execute(Request::new(Command::Flush)).await.expect("flush");
+        self.volume
+            .execute(Request::new(Command::Flush))
+            .await
+            .expect("flush");
         self.model.borrow_mut().end_flush(order);
     }
 
@@ -230,8 +291,15 @@ impl Worker {
         let count = 1 + self.random.below(most);
         let (lba, count) = self.range(count);
         let start = self.model.borrow().begin_read();
-        let command = Command::Read { lba, block_count: count as u32 };
-        let data = self.volume.execute(Request::new(command)).await.expect("read");
+        let command = Command::Read {
+            lba,
+            block_count: count as u32,
+        };
+        let data = self
+            .volume
+            .execute(Request::new(command))
+            .await
+            .expect("read");
         let data = data.expect("a read gives data");
         let block_bytes = self.volume.info().block_bytes as usize;
         assert_eq!(data.len(), count as usize * block_bytes);
@@ -250,8 +318,14 @@ pub async fn recover(volume: &Volume, model: &Shared<Model>, power_loss: bool) {
     let mut lba = 0;
     while lba < total {
         let count = step.min(total - lba);
-        let command = Command::Read { lba, block_count: count as u32 };
-        let data = volume.execute(Request::new(command)).await.expect("read after a crash");
+        let command = Command::Read {
+            lba,
+            block_count: count as u32,
+        };
+        let data = volume
+            .execute(Request::new(command))
+            .await
+            .expect("read after a crash");
         let data = data.expect("a read gives data");
         let mut model = model.borrow_mut();
         for (block, lba) in data.chunks(block_bytes).zip(lba..) {
