@@ -74,7 +74,14 @@ impl Client {
         prng: Prng,
     ) -> Self {
         let name = Rc::from(&*volume.info().name);
-        Self { volume, name, ledger, habits, weather, prng }
+        Self {
+            volume,
+            name,
+            ledger,
+            habits,
+            weather,
+            prng,
+        }
     }
 
     /// Sends its requests. Ends early when something is wrong or the volume is gone.
@@ -114,7 +121,10 @@ impl Client {
 
     fn is_over(&self) -> bool {
         let ledger = self.ledger.borrow();
-        let is_live = ledger.volumes.get(&*self.name).is_some_and(|v| v.life == Life::Live);
+        let is_live = ledger
+            .volumes
+            .get(&*self.name)
+            .is_some_and(|v| v.life == Life::Live);
         ledger.violation.is_some() || !is_live
     }
 
@@ -139,7 +149,11 @@ impl Client {
             count = most;
         }
         let is_hot = self.prng.chance_percent(self.habits.hot_percent);
-        let end = if is_hot { self.habits.hot_blocks.min(block_count) } else { block_count };
+        let end = if is_hot {
+            self.habits.hot_blocks.min(block_count)
+        } else {
+            block_count
+        };
         let mut lba = self.prng.below(end);
         // Half of the requests are aligned: to pages, or to clusters.
         let align = [1, 1, per_page, per_page * 64][self.prng.index(4)];
@@ -166,7 +180,12 @@ impl Client {
             return Some(self.volume.execute(request).await);
         }
         let patience_ns = self.prng.below(PATIENCE.as_nanos() as u64);
-        timeout(Duration::from_nanos(patience_ns), self.volume.execute(request)).await.ok()
+        timeout(
+            Duration::from_nanos(patience_ns),
+            self.volume.execute(request),
+        )
+        .await
+        .ok()
     }
 
     fn begin(&self, effect: Effect, fua: bool) -> u64 {
@@ -215,14 +234,18 @@ impl Client {
 
     /// Whether a checksum error names a page that the request touches.
     fn names_a_place(&self, error: &VolumeError, (lba, count): Extent) -> bool {
-        let VolumeError::Corrupt { corruption, .. } = error else { return false };
+        let VolumeError::Corrupt { corruption, .. } = error else {
+            return false;
+        };
         let per_page = u64::from(4096 / self.info().block_bytes);
         (lba - lba % per_page..lba + count).contains(&corruption.lba)
     }
 
     /// A buffer for the data of a write.
     async fn buffer_for(&self, (_, count): Extent) -> Buf {
-        pool().alloc(count as usize * self.info().block_bytes as usize).await
+        pool()
+            .alloc(count as usize * self.info().block_bytes as usize)
+            .await
     }
 
     fn stamp(&self, buf: &mut Buf, lba: u64, version: u64) {
@@ -241,7 +264,10 @@ impl Client {
     /// Reads and has the ledger judge; gives the data.
     pub async fn read_extent(&mut self, (lba, count): Extent, fua: bool) -> Option<Buf> {
         let op = self.begin(Effect::None, fua);
-        let command = Command::Read { lba, block_count: count as u32 };
+        let command = Command::Read {
+            lba,
+            block_count: count as u32,
+        };
         let result = self.execute(command, fua).await;
         let mut data = None;
         if let Some(Ok(Some(buf))) = &result {
@@ -268,7 +294,15 @@ impl Client {
         let mut data = self.buffer_for(extent).await;
         let op = self.begin(Effect::Write(extent), fua);
         self.stamp(&mut data, extent.0, op);
-        let result = self.execute(Command::Write { lba: extent.0, data }, fua).await;
+        let result = self
+            .execute(
+                Command::Write {
+                    lba: extent.0,
+                    data,
+                },
+                fua,
+            )
+            .await;
         self.end(op, extent, result.as_ref());
         matches!(result, Some(Ok(_)))
     }
@@ -296,7 +330,11 @@ impl Client {
         let deallocate = self.prng.chance_percent(50);
         let fua = self.draws_fua();
         let op = self.begin(Effect::Zero(vec![(lba, block_count)]), fua);
-        let command = Command::WriteZeroes { lba, block_count, deallocate };
+        let command = Command::WriteZeroes {
+            lba,
+            block_count,
+            deallocate,
+        };
         let result = self.execute(command, fua).await;
         self.end_zero(op, (lba, block_count), result.as_ref());
     }
@@ -330,7 +368,10 @@ impl Client {
     pub async fn deallocate_extents(&mut self, extents: Vec<Extent>) -> bool {
         let mut ranges = Ranges::new(pool().alloc(Ranges::STORAGE_BYTES).await);
         for (lba, count) in &extents {
-            ranges.push(BlockRange { lba: *lba, block_count: *count as u32 });
+            ranges.push(BlockRange {
+                lba: *lba,
+                block_count: *count as u32,
+            });
         }
         let whole = (0, self.info().block_count);
         let op = self.begin(Effect::Zero(extents), false);
@@ -369,7 +410,10 @@ impl Client {
                     ledger.violated(format!("request {op} at {lba} differs at {differs}"));
                     return;
                 };
-                let place = Place { uuid: self.info().uuid, lba: *differs };
+                let place = Place {
+                    uuid: self.info().uuid,
+                    lba: *differs,
+                };
                 if let Ok(seen) = stamp::read(block, place) {
                     ledger.saw_other(&self.name, op, *differs, seen);
                 }
@@ -380,9 +424,14 @@ impl Client {
 
     async fn compare(&mut self) {
         let most = self.habits.transfer_max_bytes / u64::from(self.info().block_bytes);
-        let Some((lba, expected)) = self.expectation(most).await else { return };
+        let Some((lba, expected)) = self.expectation(most).await else {
+            return;
+        };
         let data = self.buffer_of(&expected).await;
-        let extent = (lba, expected.len() as u64 / u64::from(self.info().block_bytes));
+        let extent = (
+            lba,
+            expected.len() as u64 / u64::from(self.info().block_bytes),
+        );
         let op = self.begin(Effect::None, false);
         let result = self.execute(Command::Compare { lba, data }, false).await;
         self.compared(op, lba, &expected, result.as_ref());
@@ -390,19 +439,33 @@ impl Client {
     }
 
     async fn compare_and_write(&mut self) {
-        let Some((lba, expected)) = self.expectation(FUSED_BLOCKS_MAX).await else { return };
+        let Some((lba, expected)) = self.expectation(FUSED_BLOCKS_MAX).await else {
+            return;
+        };
         let compare = self.buffer_of(&expected).await;
         let mut write = pool().alloc(expected.len()).await;
         let block_bytes = self.info().block_bytes as usize;
         let extent = (lba, (expected.len() / block_bytes) as u64);
         let op = self.begin(Effect::Write(extent), false);
         self.stamp(&mut write, lba, op);
-        let result = self.execute(Command::CompareAndWrite { lba, compare, write }, false).await;
+        let result = self
+            .execute(
+                Command::CompareAndWrite {
+                    lba,
+                    compare,
+                    write,
+                },
+                false,
+            )
+            .await;
         self.compared(op, lba, &expected, result.as_ref());
         if let Some(Ok(_)) = &result {
             let mut ledger = self.ledger.borrow_mut();
             for (lba, block) in (lba..).zip(expected.chunks_exact(block_bytes)) {
-                let place = Place { uuid: self.info().uuid, lba };
+                let place = Place {
+                    uuid: self.info().uuid,
+                    lba,
+                };
                 if let Ok(seen) = stamp::read(block, place) {
                     ledger.replaced(&self.name, op, lba, seen);
                 }
@@ -414,7 +477,15 @@ impl Client {
     async fn verify(&mut self) {
         let (lba, count) = self.transfer();
         let op = self.begin(Effect::None, false);
-        let result = self.execute(Command::Verify { lba, block_count: count as u32 }, false).await;
+        let result = self
+            .execute(
+                Command::Verify {
+                    lba,
+                    block_count: count as u32,
+                },
+                false,
+            )
+            .await;
         self.end(op, (lba, count), result.as_ref());
     }
 

@@ -140,7 +140,10 @@ impl Ledger {
 
     /// A volume is about to be created.
     pub fn creating(&mut self, name: &str, block_bytes: u32, block_count: u64, journal: u64) {
-        let promise = Promise { always: false, flushed: 0 };
+        let promise = Promise {
+            always: false,
+            flushed: 0,
+        };
         let volume = VolumeLedger {
             name: name.into(),
             uuid: None,
@@ -158,7 +161,9 @@ impl Ledger {
 
     /// One volume. Panics when it was never begun.
     pub fn volume(&mut self, name: &str) -> &mut VolumeLedger {
-        self.volumes.get_mut(name).unwrap_or_else(|| panic!("no volume {name} in the ledger"))
+        self.volumes
+            .get_mut(name)
+            .unwrap_or_else(|| panic!("no volume {name} in the ledger"))
     }
 
     /// A volume was found or confirmed: it has this identity, now and for ever.
@@ -169,7 +174,10 @@ impl Ledger {
         let identity = *volume.uuid.get_or_insert(info.uuid);
         let size = (volume.block_bytes, volume.block_count);
         if identity != info.uuid || size != (info.block_bytes, info.block_count) {
-            self.violated(format!("volume {} came back as another one: {info:?}", info.name));
+            self.violated(format!(
+                "volume {} came back as another one: {info:?}",
+                info.name
+            ));
         }
     }
 
@@ -187,7 +195,14 @@ impl Ledger {
             }
             Effect::None | Effect::Flush => {}
         }
-        volume.running.insert(op, Running { began: now, effect, fua });
+        volume.running.insert(
+            op,
+            Running {
+                began: now,
+                effect,
+                fua,
+            },
+        );
         volume.starts.insert(now);
         op
     }
@@ -200,11 +215,15 @@ impl Ledger {
             End::Refused | End::Unknown => self.totals.failed += 1,
         }
         let volume = self.volume(name);
-        let Some(running) = volume.running.remove(&op) else { return };
+        let Some(running) = volume.running.remove(&op) else {
+            return;
+        };
         volume.starts.remove(&running.began);
         let result = volume.finish(op, &running, end, now);
         if let Err((lba, wrong)) = result {
-            self.violated(format!("volume {name}, lba {lba}: request {op} was refused: {wrong:?}"));
+            self.violated(format!(
+                "volume {name}, lba {lba}: request {op} was refused: {wrong:?}"
+            ));
         }
     }
 
@@ -244,7 +263,10 @@ impl Ledger {
     pub fn saw_other(&mut self, name: &str, op: u64, lba: u64, seen: Seen) {
         let volume = self.volume(name);
         let began = volume.began(op);
-        let result = volume.blocks.get(lba as usize).map(|b| b.observe_other(seen, began));
+        let result = volume
+            .blocks
+            .get(lba as usize)
+            .map(|b| b.observe_other(seen, began));
         if result != Some(Ok(())) {
             let history = self.history(name, lba);
             self.violated(format!(
@@ -282,12 +304,33 @@ impl Ledger {
 
     /// The volumes that are there for certain.
     pub fn live(&self) -> Vec<String> {
-        let live = self.volumes.values().filter(|volume| volume.life == Life::Live);
+        let live = self
+            .volumes
+            .values()
+            .filter(|volume| volume.life == Life::Live);
         live.map(|volume| volume.name.clone()).collect()
     }
 
+    /// The requests that are running, one a line, for people.
+    pub fn running(&self) -> String {
+        let lines = self.volumes.values().flat_map(|volume| {
+            let of = |(op, running): (&u64, &Running)| {
+                let Running { began, effect, fua } = running;
+                format!(
+                    "  {}: request {op}, begun at {began}: {effect:?} fua={fua}",
+                    volume.name
+                )
+            };
+            volume.running.iter().map(of)
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     fn history(&self, name: &str, lba: u64) -> String {
-        self.volumes.get(name).map(|volume| volume.history(lba)).unwrap_or_default()
+        self.volumes
+            .get(name)
+            .map(|volume| volume.history(lba))
+            .unwrap_or_default()
     }
 }
 
@@ -338,10 +381,19 @@ impl VolumeLedger {
 
     /// What may be in one block, for people.
     pub fn history(&self, lba: u64) -> String {
-        let Some(block) = self.blocks.get(lba as usize) else { return String::new() };
-        let lines: Vec<String> =
-            block.values().iter().map(|value| format!("  may be: {value:?}")).collect();
-        format!("  last flush began at {}\n{}", self.promise.flushed, lines.join("\n"))
+        let Some(block) = self.blocks.get(lba as usize) else {
+            return String::new();
+        };
+        let lines: Vec<String> = block
+            .values()
+            .iter()
+            .map(|value| format!("  may be: {value:?}"))
+            .collect();
+        format!(
+            "  last flush began at {}\n{}",
+            self.promise.flushed,
+            lines.join("\n")
+        )
     }
 
     /// The extents, of at most `limit` blocks each, that anything was ever done to.
@@ -418,7 +470,10 @@ mod tests {
         assert!(!read(&mut ledger, 1, 0));
         assert!(read(&mut ledger, 1, first));
         assert!(read(&mut ledger, 0, first));
-        assert!(!read(&mut ledger, 0, second), "the older one was seen after the crash");
+        assert!(
+            !read(&mut ledger, 0, second),
+            "the older one was seen after the crash"
+        );
     }
 
     #[test]
@@ -440,7 +495,14 @@ mod tests {
         let op = ledger.begin("v", Effect::None, false);
         ledger.saw("v", op, 0, &block, false);
         assert!(ledger.violation.take().is_some());
-        stamp::write(&mut block, Place { uuid: [4; 16], lba: 0 }, version);
+        stamp::write(
+            &mut block,
+            Place {
+                uuid: [4; 16],
+                lba: 0,
+            },
+            version,
+        );
         ledger.saw("v", op, 0, &block, false);
         assert!(ledger.violation.take().is_some());
     }

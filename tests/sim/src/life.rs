@@ -1,12 +1,15 @@
 //! One life of the simulated process: open the pool, compare with the ledger, serve the clients.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::JoinHandle;
+use reactor::buf::BufPool;
 use reactor::sim::Prng;
 use reactor::time::sleep;
+use store::StoreError;
 use volume::{
     Damage, Engine, EngineOptions, ErrorKind, OpenReport, Outcome, PoolSpec, Volume, VolumeSpec,
 };
@@ -37,7 +40,7 @@ pub struct Task {
 }
 
 /// How far a life came, for the runner.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Progress {
     /// The pool is open and its volumes are compared with the ledger.
     pub opened: Cell<bool>,
@@ -47,6 +50,24 @@ pub struct Progress {
     pub clients_done: Cell<bool>,
     /// The engine shut down in good order.
     pub shut_down: Cell<bool>,
+    /// The memory of its core: for hosts, and for the engine.
+    pub memory: RefCell<Option<[BufPool; 2]>>,
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let memory = self.memory.borrow();
+        let pools = memory.iter().flatten();
+        let used =
+            pools.map(|pool| format!("{} of {}", pool.in_use_bytes(), pool.capacity_bytes()));
+        f.debug_struct("Progress")
+            .field("opened", &self.opened.get())
+            .field("open_failed", &*self.open_failed.borrow())
+            .field("clients_done", &self.clients_done.get())
+            .field("shut_down", &self.shut_down.get())
+            .field("memory", &used.collect::<Vec<_>>())
+            .finish()
+    }
 }
 
 /// Who looks after the clients of one life.
@@ -93,7 +114,13 @@ impl Ward {
     }
 
     fn client(&self, volume: &Volume, prng: Prng) -> Client {
-        Client::new(volume.clone(), self.ledger.clone(), self.habits, self.weather, prng)
+        Client::new(
+            volume.clone(),
+            self.ledger.clone(),
+            self.habits,
+            self.weather,
+            prng,
+        )
     }
 }
 
@@ -135,6 +162,8 @@ impl Context {
 
     /// Opens the pool and compares what is there with what must be there.
     pub async fn open(&self) -> Option<Engine> {
+        let memory = [reactor::buf::pool(), reactor::buf::engine_pool()];
+        self.progress.memory.replace(Some(memory));
         match Engine::open(self.engine_options()).await {
             Ok((engine, report)) => {
                 self.reconcile(&engine, &report);
@@ -147,7 +176,9 @@ impl Context {
                 None
             }
             Err(error) => {
-                self.ledger.borrow_mut().violated(format!("open the pool: {error}"));
+                self.ledger
+                    .borrow_mut()
+                    .violated(format!("open the pool: {error}"));
                 None
             }
         }
@@ -185,8 +216,11 @@ impl Context {
                 volume.life = Life::Deleted;
             }
         }
-        let missing: Vec<String> =
-            ledger.live().into_iter().filter(|name| !seen.contains(name)).collect();
+        let missing: Vec<String> = ledger
+            .live()
+            .into_iter()
+            .filter(|name| !seen.contains(name))
+            .collect();
         if !missing.is_empty() {
             ledger.violated(format!("volumes {missing:?} are gone"));
         }
@@ -195,7 +229,9 @@ impl Context {
     fn may_be_damaged(&self, damage: &Damage) -> bool {
         let by_device = match damage {
             Damage::JournalRead { .. } => true,
-            Damage::Store(error) => matches!(error, store::StoreError::Device(_)),
+            Damage::Store(error) => {
+                matches!(error, StoreError::Device(_) | StoreError::Failed { .. })
+            }
             _ => false,
         };
         self.task.weather.damage || (by_device && self.task.weather.device_errors)
@@ -204,12 +240,21 @@ impl Context {
 
 /// Makes the pool and the first volumes.
 pub async fn prepare(context: Context) {
-    let spec = PoolSpec { name: "main".into(), file_bytes: None, overwrite: false };
+    let spec = PoolSpec {
+        name: "main".into(),
+        file_bytes: None,
+        overwrite: false,
+    };
     if let Err(error) = Engine::create_pool(DISK.as_ref(), &spec).await {
-        context.ledger.borrow_mut().violated(format!("create the pool: {error}"));
+        context
+            .ledger
+            .borrow_mut()
+            .violated(format!("create the pool: {error}"));
         return;
     }
-    let Some(engine) = context.open().await else { return };
+    let Some(engine) = context.open().await else {
+        return;
+    };
     for (index, volume) in context.plan.volumes.iter().enumerate() {
         let spec = VolumeSpec {
             name: format!("v{index}"),
@@ -226,20 +271,28 @@ async fn shut_down(context: &Context, engine: &Engine) {
     match engine.shutdown().await {
         Ok(()) => context.progress.shut_down.set(true),
         Err(error) if context.ward().may_fail(error.kind()) => {}
-        Err(error) => context.ledger.borrow_mut().violated(format!("shut down: {error}")),
+        Err(error) => context
+            .ledger
+            .borrow_mut()
+            .violated(format!("shut down: {error}")),
     }
 }
 
 /// A life under faults: whatever its clients do until it is cut off.
 pub async fn serve(context: Context) {
-    let Some(engine) = context.open().await else { return };
+    let Some(engine) = context.open().await else {
+        return;
+    };
     let mut prng = context.prng();
     let ward = context.ward();
     if context.task.read_back {
         read_back(&engine, &ward).await;
     }
-    let clients: Vec<Clients> =
-        engine.volumes().iter().map(|volume| ward.spawn_clients(volume, &mut prng)).collect();
+    let clients: Vec<Clients> = engine
+        .volumes()
+        .iter()
+        .map(|volume| ward.spawn_clients(volume, &mut prng))
+        .collect();
     let pause_us = context.task.habits.operator_pause_us;
     if pause_us > 0 {
         let operator = operator::run(ward.clone(), engine.clone(), pause_us, prng.fork(1));
@@ -265,12 +318,17 @@ pub async fn read_back(engine: &Engine, ward: &Ward) {
 
 /// The last life, without faults: everything has to work, and all space to come back.
 pub async fn settle(context: Context) {
-    let Some(engine) = context.open().await else { return };
+    let Some(engine) = context.open().await else {
+        return;
+    };
     let ward = context.ward();
     let mut prng = context.prng();
     read_back(&engine, &ward).await;
-    let clients: Vec<Clients> =
-        engine.volumes().iter().map(|volume| ward.spawn_clients(volume, &mut prng)).collect();
+    let clients: Vec<Clients> = engine
+        .volumes()
+        .iter()
+        .map(|volume| ward.spawn_clients(volume, &mut prng))
+        .collect();
     for clients in clients {
         clients.join_all().await;
     }

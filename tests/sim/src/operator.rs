@@ -16,8 +16,15 @@ const ACTIONS: u32 = 12;
 
 /// Whether a creation may fail like this while nothing is wrong.
 fn is_lack_of_room(error: &VolumeError) -> bool {
-    let VolumeError::Pool { error, .. } = error else { return false };
-    matches!(**error, StoreError::PoolFull { .. } | StoreError::Fragmented { .. })
+    let VolumeError::Pool { error, .. } = error else {
+        return false;
+    };
+    matches!(
+        **error,
+        StoreError::PoolFull { .. }
+            | StoreError::Fragmented { .. }
+            | StoreError::NoRoomForJournal { .. }
+    )
 }
 
 /// Creates a volume and has the ledger follow; None when the pool had no room or failed.
@@ -30,7 +37,9 @@ pub async fn create(
     let name = spec.name.clone();
     let journal = spec.journal_bytes.unwrap_or(JOURNAL_MIN_BYTES);
     let block_count = spec.size_bytes / u64::from(spec.block_bytes);
-    ledger.borrow_mut().creating(&name, spec.block_bytes, block_count, journal);
+    ledger
+        .borrow_mut()
+        .creating(&name, spec.block_bytes, block_count, journal);
     match engine.create_volume(spec).await {
         Ok(volume) => {
             ledger.borrow_mut().found(volume.info());

@@ -30,7 +30,7 @@ pub struct VolumePlan {
 }
 
 /// How often clients do what: weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mix {
     /// Read.
     pub read: u32,
@@ -96,6 +96,9 @@ pub struct Plan {
     pub payload_bytes: Option<usize>,
     /// Memory for map leaves.
     pub map_cache_bytes: usize,
+    /// Many short lives of small equal writes, each cut off while batches are in flight: what is
+    /// left of one life lies exactly where the next one appends.
+    pub sprint: bool,
     /// How often the process is started under faults.
     pub lives: u32,
     /// Longest life.
@@ -113,13 +116,22 @@ impl Plan {
         world.core.io_pool_bytes = 8 << prng.between(20, 22);
         world.core.engine_pool_bytes = 8 << prng.between(20, 21);
         world.turns_max = 20_000_000;
+        world.verbose = std::env::var_os("SIM_VERBOSE").is_some();
         let pool_bytes = (18 << 20) + (prng.below(10) << 22) + (prng.below(64) << 12);
         world.disk.len_bytes = pool_bytes;
         let volumes = draw_volumes(&mut prng, pool_bytes);
-        let habits = Habits::draw(&mut prng);
+        let mut habits = Habits::draw(&mut prng);
+        let sprint = class == Class::Crash && prng.chance_percent(15);
+        if sprint {
+            habits.sprint();
+        }
         let payload_bytes = [None, None, Some(64 << 10), Some(512 << 10)][prng.index(4)];
         let map_cache_bytes = [64 << 10, 1 << 20][prng.index(2)];
-        let lives = prng.between(1, 4) as u32;
+        let lives = if sprint {
+            prng.between(4, 10)
+        } else {
+            prng.between(1, 4)
+        } as u32;
         let life_max_us = 1 << prng.between(11, 22);
         Self {
             seed,
@@ -131,6 +143,7 @@ impl Plan {
             habits,
             payload_bytes,
             map_cache_bytes,
+            sprint,
             lives,
             life_max_us,
         }
@@ -160,7 +173,11 @@ fn draw_volumes(prng: &mut Prng, pool_bytes: u64) -> Vec<VolumePlan> {
 impl Mix {
     fn draw(prng: &mut Prng) -> Self {
         let mut rare = |most: u64| {
-            if prng.chance_percent(60) { prng.between(1, most) as u32 } else { 0 }
+            if prng.chance_percent(60) {
+                prng.between(1, most) as u32
+            } else {
+                0
+            }
         };
         let (flush, zeroes, deallocate) = (rare(15), rare(10), rare(10));
         let (compare, compare_and_write, verify) = (rare(5), rare(10), rare(5));
@@ -183,7 +200,7 @@ impl Habits {
         Self {
             mix: Mix::draw(prng),
             clients,
-            requests: (prng.between(20, 300) as u32) / clients.min(3),
+            requests: (prng.between(20, 200) as u32) / clients.min(3),
             fua_percent: [0, 10, 50][prng.index(3)],
             hot_percent: [50, 80, 95][prng.index(3)],
             hot_blocks: 1 << prng.between(3, 9),
@@ -193,6 +210,19 @@ impl Habits {
             operator_pause_us: [0, 0, 5_000, 100_000][prng.index(4)],
         }
     }
+
+    /// A page at a time, nothing but reads and writes, all at once.
+    fn sprint(&mut self) {
+        self.mix = Mix {
+            read: 20,
+            write: 80,
+            ..Mix::default()
+        };
+        self.clients = self.clients.max(3);
+        self.transfer_max_bytes = 4096;
+        self.think_us = self.think_us.min(100);
+        self.operator_pause_us = 0;
+    }
 }
 
 impl fmt::Display for Plan {
@@ -200,13 +230,14 @@ impl fmt::Display for Plan {
         writeln!(
             f,
             "seed={} class={:?} power_loss_percent={} pool_bytes={} payload_bytes={:?} \
-             map_cache_bytes={} lives={} life_max_us={}",
+             map_cache_bytes={} sprint={} lives={} life_max_us={}",
             self.seed,
             self.class,
             self.power_loss_percent,
             self.pool_bytes,
             self.payload_bytes,
             self.map_cache_bytes,
+            self.sprint,
             self.lives,
             self.life_max_us
         )?;
@@ -243,7 +274,10 @@ mod tests {
         ];
         for (index, covers) in covered.iter().enumerate() {
             let count = plans.iter().filter(|plan| covers(plan)).count();
-            assert!((10..300).contains(&count), "property {index} in {count} of 300 plans");
+            assert!(
+                (10..300).contains(&count),
+                "property {index} in {count} of 300 plans"
+            );
         }
     }
 }

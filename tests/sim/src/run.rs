@@ -127,7 +127,12 @@ fn guarded(
         let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| text.to_string()));
         let what = format!("panic: {}", text.unwrap_or_default());
         let details = Plan::new(seed, class).to_string();
-        Err(Failure { seed, class, what, details })
+        Err(Failure {
+            seed,
+            class,
+            what,
+            details,
+        })
     })
 }
 
@@ -147,12 +152,23 @@ impl Runner {
     pub fn new(plan: Plan) -> Self {
         let mut world = World::new(plan.seed, plan.world.clone());
         let mut disk = plan.world.disk.clone();
-        disk.faults = DiskFaults { latency: disk.faults.latency, ..DiskFaults::default() };
+        disk.faults = DiskFaults {
+            latency: disk.faults.latency,
+            ..DiskFaults::default()
+        };
         let disk = world.add_disk(DISK, disk);
         let prng = Prng::new(plan.seed).fork(0x0C4A);
         let plan = Rc::new(plan);
         let ledger = Ledger::shared();
-        Self { plan, world, ledger, disk, prng, lives: 0, dropped_syncs: 0 }
+        Self {
+            plan,
+            world,
+            ledger,
+            disk,
+            prng,
+            lives: 0,
+            dropped_syncs: 0,
+        }
     }
 
     /// The failure, if something is wrong.
@@ -165,8 +181,15 @@ impl Runner {
 
     /// A failure of this run.
     pub fn failure(&self, what: String) -> Failure {
-        let details = format!("{}\n{}", self.plan, self.world.report());
-        Failure { seed: self.plan.seed, class: self.plan.class, what, details }
+        let running = self.ledger.borrow().running();
+        let report = self.world.report();
+        let details = format!("{}\n{report}\nrequests under way:\n{running}", self.plan);
+        Failure {
+            seed: self.plan.seed,
+            class: self.plan.class,
+            what,
+            details,
+        }
     }
 
     /// What a life needs.
@@ -176,18 +199,28 @@ impl Runner {
         Context {
             plan: self.plan.clone(),
             ledger: self.ledger.clone(),
-            task: Task { number: self.lives, ..task },
+            task: Task {
+                number: self.lives,
+                ..task
+            },
             progress: Rc::new(Progress::default()),
         }
     }
 
     /// A task without faults: read, work a little, shut down.
     pub fn calm_task(&self) -> Task {
-        let habits = Habits { abandon_ppm: 0, operator_pause_us: 0, ..self.plan.habits };
+        let habits = Habits {
+            abandon_ppm: 0,
+            operator_pause_us: 0,
+            ..self.plan.habits
+        };
         Task {
             number: 0,
             read_back: true,
-            habits: Habits { requests: habits.requests.min(20), ..habits },
+            habits: Habits {
+                requests: habits.requests.min(20),
+                ..habits
+            },
             shut_down: true,
             weather: Weather::default(),
         }
@@ -197,7 +230,10 @@ impl Runner {
     pub fn prepare(&mut self) -> Result<(), Failure> {
         let context = self.context(self.calm_task());
         self.world.start(NODE, 1, move |_| prepare(context.clone()));
-        if !self.world.try_run_until(PREPARE_LIMIT, |world| !world.is_up(NODE)) {
+        if !self
+            .world
+            .try_run_until(PREPARE_LIMIT, |world| !world.is_up(NODE))
+        {
             return Err(self.failure("the pool was not made in time".into()));
         }
         self.ended(None);
@@ -209,21 +245,43 @@ impl Runner {
         let dropped = self.world.fault_count(FaultKind::SyncDropped);
         // A sync that failed and threw data away is a power loss as far as promises go.
         let is_loss = std::mem::replace(&mut self.dropped_syncs, dropped) != dropped;
-        let crash = if is_loss { Some(Crash::PowerLoss) } else { crash };
+        let crash = if is_loss {
+            Some(Crash::PowerLoss)
+        } else {
+            crash
+        };
         self.ledger.borrow_mut().process_ended(crash);
     }
 
     fn draw_crash(&mut self) -> Crash {
         let takes_power = self.prng.chance_percent(self.plan.power_loss_percent);
-        if takes_power { Crash::PowerLoss } else { Crash::Kill }
+        if takes_power {
+            Crash::PowerLoss
+        } else {
+            Crash::Kill
+        }
     }
 
     fn draw_ending(&mut self) -> Ending {
+        if self.plan.sprint {
+            return Ending::Point(self.draw_crash());
+        }
         match self.prng.below(10) {
             0 => Ending::ShutDown,
             1..5 => Ending::Point(self.draw_crash()),
             _ => Ending::Moment(self.draw_crash()),
         }
+    }
+
+    /// A crash point, and which visit of it.
+    fn draw_point(&mut self) -> (&'static str, u64) {
+        if self.plan.sprint {
+            let point = ["journal::write", "journal::written"][self.prng.index(2)];
+            return (point, self.prng.between(1, 6));
+        }
+        let point = POINTS[self.prng.index(POINTS.len())];
+        let longest = 1 << self.prng.below(6);
+        (point, self.prng.between(1, longest))
     }
 
     /// One life under faults, and what the crash left.
@@ -233,16 +291,17 @@ impl Runner {
         let drops = self.plan.world.disk.faults.sync_failure.drop_percent > 0;
         let task = Task {
             number: 0,
-            read_back: self.prng.chance_percent(40),
+            read_back: self.plan.sprint || self.prng.chance_percent(40),
             habits: self.plan.habits,
             shut_down: ending == Ending::ShutDown,
-            weather: Weather { device_errors: errors, damage: errors && drops },
+            weather: Weather {
+                device_errors: errors,
+                damage: errors && drops,
+            },
         };
         let context = self.context(task);
         if let Ending::Point(crash) = ending {
-            let point = POINTS[self.prng.index(POINTS.len())];
-            let nth = 1 << self.prng.below(6);
-            let nth = self.prng.between(1, nth);
+            let (point, nth) = self.draw_point();
             self.world.crash_at(NODE, point, nth, crash);
         }
         let longest_us = self.plan.life_max_us >> self.prng.below(8);
@@ -256,7 +315,11 @@ impl Runner {
         let before = self.world.crashes(NODE);
         let ledger = self.ledger.clone();
         self.world.start(NODE, 1, move |_| serve(context.clone()));
-        let limit = if ending == Ending::ShutDown { SETTLE_LIMIT } else { limit };
+        let limit = if ending == Ending::ShutDown {
+            SETTLE_LIMIT
+        } else {
+            limit
+        };
         self.world.try_run_until(limit, |world| {
             !world.is_up(NODE) || ledger.borrow().violation.is_some()
         });
@@ -278,7 +341,11 @@ impl Runner {
             self.world.crash(NODE, Crash::PowerLoss);
             self.ended(Some(Crash::PowerLoss));
         }
-        if self.prng.chance_percent(50) { self.check_disk() } else { Ok(()) }
+        if self.prng.chance_percent(40) {
+            self.check_disk()
+        } else {
+            Ok(())
+        }
     }
 
     /// The offline check of the disk as it is now.

@@ -26,7 +26,9 @@ pub fn of_part(part: u64, parts: u64, default_count: u64) -> Vec<u64> {
     }
     let base = number("SIM_SEED_BASE").unwrap_or(0);
     let count = number("SIM_SEEDS").unwrap_or(default_count);
-    (base..base + count).filter(|seed| seed % parts == part).collect()
+    (base..base + count)
+        .filter(|seed| seed % parts == part)
+        .collect()
 }
 
 /// Runs one part of a swarm; panics at the first seed that fails, with all there is to know.

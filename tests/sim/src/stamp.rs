@@ -51,15 +51,22 @@ pub fn read(block: &[u8], place: Place) -> Result<Seen, String> {
         return Ok(Seen::Zeros);
     }
     let number = |range: Range<usize>| {
-        block[range].iter().rev().fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte))
+        block[range]
+            .iter()
+            .rev()
+            .fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte))
     };
     let (lba, version, crc) = (number(16..24), number(24..32), number(CRC) as u32);
     let actual = store::crc32c_parts(&[&block[..CRC.start], &[0; 4], &block[CRC.end..]]);
     if actual != crc {
-        return Err(format!("torn or invented: lba {lba}, version {version}, wrong checksum"));
+        return Err(format!(
+            "torn or invented: lba {lba}, version {version}, wrong checksum"
+        ));
     }
     if block[..16] != place.uuid {
-        return Err(format!("data of another volume: lba {lba}, version {version}"));
+        return Err(format!(
+            "data of another volume: lba {lba}, version {version}"
+        ));
     }
     if lba != place.lba {
         return Err(format!("data of lba {lba}, version {version}"));
@@ -71,7 +78,10 @@ pub fn read(block: &[u8], place: Place) -> Result<Seen, String> {
 mod tests {
     use super::*;
 
-    const PLACE: Place = Place { uuid: [7; 16], lba: 12 };
+    const PLACE: Place = Place {
+        uuid: [7; 16],
+        lba: 12,
+    };
 
     fn stamped(block_bytes: usize) -> Vec<u8> {
         let mut block = vec![0xEE; block_bytes];
@@ -113,6 +123,15 @@ mod tests {
     fn another_place_is_found() {
         let block = stamped(512);
         assert!(read(&block, Place { lba: 13, ..PLACE }).is_err());
-        assert!(read(&block, Place { uuid: [8; 16], ..PLACE }).is_err());
+        assert!(
+            read(
+                &block,
+                Place {
+                    uuid: [8; 16],
+                    ..PLACE
+                }
+            )
+            .is_err()
+        );
     }
 }

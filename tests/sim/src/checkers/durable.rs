@@ -23,10 +23,7 @@ impl Promise {
     pub fn covers(&self, value: &Value) -> bool {
         let is_there = value.established < NEVER;
         is_there
-            && (self.always
-                || value.forced
-                || value.survivor
-                || value.established < self.flushed)
+            && (self.always || value.forced || value.survivor || value.established < self.flushed)
     }
 }
 
@@ -51,7 +48,11 @@ pub fn after_power_loss(block: &mut Block, promise: &Promise, now: Moment) {
         return after_kill(block, now);
     }
     let values = block.values_mut();
-    let durable: Vec<Value> = values.iter().filter(|v| promise.covers(v)).copied().collect();
+    let durable: Vec<Value> = values
+        .iter()
+        .filter(|v| promise.covers(v))
+        .copied()
+        .collect();
     values.retain(|value| !durable.iter().any(|later| value.precedes(later)));
     let is_known = values.len() == 1;
     for value in values {
@@ -71,7 +72,10 @@ mod tests {
     use super::*;
     use crate::stamp::Seen;
 
-    const VOLATILE: Promise = Promise { always: false, flushed: 0 };
+    const VOLATILE: Promise = Promise {
+        always: false,
+        flushed: 0,
+    };
 
     /// Version n is written from 10n to 10n + 1.
     fn written(count: u64) -> Block {
@@ -86,7 +90,11 @@ mod tests {
     fn possible(block: &Block, at: Moment) -> Vec<u64> {
         let all = 0..=9u64;
         all.filter(|version| {
-            let seen = if *version == 0 { Seen::Zeros } else { Seen::Version(*version) };
+            let seen = if *version == 0 {
+                Seen::Zeros
+            } else {
+                Seen::Version(*version)
+            };
             block.clone().observe(seen, at, at + 1, false).is_ok()
         })
         .collect()
@@ -112,7 +120,14 @@ mod tests {
     #[test]
     fn power_loss_keeps_what_was_flushed() {
         let mut block = written(4);
-        after_power_loss(&mut block, &Promise { flushed: 25, ..VOLATILE }, 50);
+        after_power_loss(
+            &mut block,
+            &Promise {
+                flushed: 25,
+                ..VOLATILE
+            },
+            50,
+        );
         assert_eq!(possible(&block, 60), [2, 3, 4]);
         block.observe(Seen::Version(3), 60, 61, false).unwrap();
         assert_eq!(possible(&block, 70), [3]);
@@ -121,7 +136,14 @@ mod tests {
     #[test]
     fn a_lost_flushed_write_is_caught() {
         let mut block = written(3);
-        after_power_loss(&mut block, &Promise { flushed: 35, ..VOLATILE }, 50);
+        after_power_loss(
+            &mut block,
+            &Promise {
+                flushed: 35,
+                ..VOLATILE
+            },
+            50,
+        );
         assert!(block.observe(Seen::Version(2), 60, 61, false).is_err());
         assert!(block.observe(Seen::Zeros, 60, 61, false).is_err());
         assert!(block.observe(Seen::Version(3), 60, 61, false).is_ok());
@@ -130,7 +152,14 @@ mod tests {
     #[test]
     fn a_write_acknowledged_after_the_flush_began_is_not_covered() {
         let mut block = written(2);
-        after_power_loss(&mut block, &Promise { flushed: 21, ..VOLATILE }, 50);
+        after_power_loss(
+            &mut block,
+            &Promise {
+                flushed: 21,
+                ..VOLATILE
+            },
+            50,
+        );
         assert_eq!(possible(&block, 60), [1, 2]);
     }
 
@@ -154,7 +183,14 @@ mod tests {
     #[test]
     fn without_a_volatile_cache_power_loss_is_a_kill() {
         let mut block = written(3);
-        after_power_loss(&mut block, &Promise { always: true, flushed: 0 }, 50);
+        after_power_loss(
+            &mut block,
+            &Promise {
+                always: true,
+                flushed: 0,
+            },
+            50,
+        );
         assert_eq!(possible(&block, 60), [3]);
     }
 

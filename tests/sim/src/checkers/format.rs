@@ -11,13 +11,16 @@ use reactor::time::sleep;
 use store::fsck::{FsckOptions, FsckReport, fsck};
 use volume::Engine;
 
+use crate::ledger::Life;
 use crate::life::{DISK, Ward};
 use crate::operator;
 
 /// Far more than a check of a small pool takes.
 const CHECK_LIMIT: Duration = Duration::from_secs(600);
-/// Map nodes, and what waits for a publish, may keep this many clusters of a pool without data.
-const MAP_CLUSTERS_MAX: u32 = 4;
+/// Clusters of a volume that one leaf of its map describes.
+const LEAF_CLUSTERS: u64 = 15;
+/// Clusters for map nodes that are kept, empty, until the next publish.
+const SPARE_CLUSTERS: u32 = 12;
 /// How long space may take to come back, in steps of one second.
 const PATIENCE_S: u32 = 60;
 
@@ -27,7 +30,11 @@ pub fn check_image(image: Image, len_bytes: u64, logical_block: u32) -> Result<F
     options.core.engine_pool_bytes = 8 << 20;
     options.core.io_pool_bytes = 4 << 20;
     let mut world = World::new(0, options);
-    let disk = DiskOptions { len_bytes, logical_block, ..DiskOptions::default() };
+    let disk = DiskOptions {
+        len_bytes,
+        logical_block,
+        ..DiskOptions::default()
+    };
     world.add_disk(DISK, disk).restore(image);
     let report = world.run_once("checker", CHECK_LIMIT, check);
     report.unwrap_or_else(|| Err("the check crashed".into()))
@@ -42,35 +49,56 @@ async fn check() -> Result<FsckReport, String> {
 
 /// Judges a report: anything but notes is a violation.
 pub fn demand_clean(report: &Result<FsckReport, String>) -> Result<(), String> {
-    let report = report.as_ref().map_err(|error| format!("fsck could not run: {error}"))?;
+    let report = report
+        .as_ref()
+        .map_err(|error| format!("fsck could not run: {error}"))?;
     if !report.is_damaged {
         return Ok(());
     }
-    let lines: Vec<String> =
-        report.findings.iter().take(20).map(|finding| format!("  {finding}")).collect();
-    Err(format!("fsck, generation {}:\n{}", report.generation, lines.join("\n")))
+    let lines: Vec<String> = report
+        .findings
+        .iter()
+        .take(20)
+        .map(|finding| format!("  {finding}"))
+        .collect();
+    Err(format!(
+        "fsck, generation {}:\n{}",
+        report.generation,
+        lines.join("\n")
+    ))
 }
 
-/// Clusters that the journals of the engine's volumes take.
-fn journal_clusters(ward: &Ward) -> u32 {
+/// The most clusters that volumes without data take: journals, and map nodes, each of which may
+/// be alone in its cluster.
+fn idle_clusters(ward: &Ward) -> u32 {
     let ledger = ward.ledger.borrow();
-    let live = ledger.volumes.values().filter(|v| v.life == crate::ledger::Life::Live);
-    let clusters = live.map(|volume| volume.journal_bytes.div_ceil(store::CLUSTER_BYTES));
-    clusters.sum::<u64>() as u32
+    let live = ledger
+        .volumes
+        .values()
+        .filter(|volume| volume.life == Life::Live);
+    let clusters = live.map(|volume| {
+        let len_bytes = volume.block_count * u64::from(volume.block_bytes);
+        let journal = volume.journal_bytes.div_ceil(store::CLUSTER_BYTES);
+        journal
+            + len_bytes
+                .div_ceil(store::CLUSTER_BYTES)
+                .div_ceil(LEAF_CLUSTERS)
+            + 2
+    });
+    clusters.sum::<u64>() as u32 + SPARE_CLUSTERS
 }
 
-/// Waits until at least `wanted` clusters are free.
-async fn wait_for_free(engine: &Engine, ward: &Ward, wanted: u32, after: &str) {
+/// Waits until `is_back` holds.
+async fn wait_for(engine: &Engine, ward: &Ward, after: &str, is_back: impl Fn() -> bool) {
     for _ in 0..PATIENCE_S {
-        if engine.space().free >= wanted {
+        if is_back() {
             return;
         }
         sleep(Duration::from_secs(1)).await;
     }
-    let space = engine.space();
-    ward.ledger
-        .borrow_mut()
-        .violated(format!("after {after} {wanted} clusters must be free, but: {space:?}"));
+    let (space, volumes) = (engine.space(), engine.listing());
+    let what = format!("after {after} space did not come back: {space:?} {volumes:?}");
+    ward.ledger.borrow_mut().violated(what);
 }
 
 /// Trims every volume, then deletes them all: what they took is free again, and can be written.
@@ -81,8 +109,15 @@ pub async fn space_comes_back(engine: &Engine, ward: &Ward) {
         let mut client = ward.hand(&volume);
         client.deallocate_extents(vec![whole]).await;
     }
-    let wanted = total.saturating_sub(journal_clusters(ward) + MAP_CLUSTERS_MAX);
-    wait_for_free(engine, ward, wanted, "trimming everything").await;
+    let wanted = total.saturating_sub(idle_clusters(ward));
+    let is_empty = || {
+        engine
+            .listing()
+            .iter()
+            .all(|volume| volume.mapped_bytes == 0)
+    };
+    let is_back = || is_empty() && engine.space().free >= wanted;
+    wait_for(engine, ward, "trimming everything", is_back).await;
     for volume in engine.volumes() {
         let mut client = ward.hand(&volume);
         client.flush().await;
@@ -92,11 +127,18 @@ pub async fn space_comes_back(engine: &Engine, ward: &Ward) {
             ward.ledger.borrow_mut().violated(what);
         }
     }
-    let names: Vec<String> = engine.volumes().iter().map(|v| v.info().name.to_string()).collect();
+    let names: Vec<String> = engine
+        .volumes()
+        .iter()
+        .map(|v| v.info().name.to_string())
+        .collect();
     for name in names {
         operator::delete(engine, &ward.ledger, &name, ward).await;
     }
-    wait_for_free(engine, ward, total, "deleting every volume").await;
+    wait_for(engine, ward, "deleting every volume", || {
+        engine.space().free == total
+    })
+    .await;
 }
 
 #[cfg(test)]
@@ -109,12 +151,21 @@ mod tests {
     /// The disk of a small pool with one volume.
     fn pool_image() -> Image {
         let mut world = World::new(3, WorldOptions::default());
-        let options = DiskOptions { len_bytes: LEN, ..DiskOptions::default() };
+        let options = DiskOptions {
+            len_bytes: LEN,
+            ..DiskOptions::default()
+        };
         let disk = world.add_disk(DISK, options);
         world.run_once("target", CHECK_LIMIT, || async {
-            let spec = PoolSpec { name: "main".into(), file_bytes: None, overwrite: false };
+            let spec = PoolSpec {
+                name: "main".into(),
+                file_bytes: None,
+                overwrite: false,
+            };
             Engine::create_pool(DISK.as_ref(), &spec).await.unwrap();
-            let (engine, _) = Engine::open(volume::EngineOptions::new(DISK)).await.unwrap();
+            let (engine, _) = Engine::open(volume::EngineOptions::new(DISK))
+                .await
+                .unwrap();
             let spec = VolumeSpec {
                 name: "v".into(),
                 size_bytes: 4 << 20,
@@ -152,7 +203,10 @@ mod tests {
     #[test]
     fn an_empty_disk_is_no_pool() {
         let mut world = World::new(3, WorldOptions::default());
-        let options = DiskOptions { len_bytes: LEN, ..DiskOptions::default() };
+        let options = DiskOptions {
+            len_bytes: LEN,
+            ..DiskOptions::default()
+        };
         let image = world.add_disk(DISK, options).snapshot();
         assert!(demand_clean(&check_image(image, LEN, 4096)).is_err());
     }

@@ -99,7 +99,11 @@ pub struct Block {
 impl Block {
     /// The values that may matter, oldest operation first.
     pub fn values(&self) -> &[Value] {
-        if self.values.is_empty() { &[Value::INITIAL] } else { &self.values }
+        if self.values.is_empty() {
+            &[Value::INITIAL]
+        } else {
+            &self.values
+        }
     }
 
     /// As `values`, to change them.
@@ -130,9 +134,15 @@ impl Block {
 
     /// It was refused, so it never happened. Wrong when somebody has seen it.
     pub fn refuse(&mut self, op: u64) -> Result<(), Wrong> {
-        let Some(value) = self.find(op).copied() else { return Ok(()) };
+        let Some(value) = self.find(op).copied() else {
+            return Ok(());
+        };
         self.values_mut().retain(|value| value.op != op);
-        if value.established == NEVER { Ok(()) } else { Err(Wrong::Superseded(value)) }
+        if value.established == NEVER {
+            Ok(())
+        } else {
+            Err(Wrong::Superseded(value))
+        }
     }
 
     fn find(&mut self, op: u64) -> Option<&mut Value> {
@@ -147,7 +157,10 @@ impl Block {
 
     /// The operations whose value an observer that began at `began` may have seen.
     fn candidates(&self, began: Moment) -> impl Iterator<Item = Value> {
-        self.values().iter().filter(move |v| self.successor(v, began).is_none()).copied()
+        self.values()
+            .iter()
+            .filter(move |v| self.successor(v, began).is_none())
+            .copied()
     }
 
     /// Somebody who began at `began` saw `seen`, and says so at `now`; `forced`: what was seen is
@@ -163,7 +176,9 @@ impl Block {
             return Ok(());
         }
         let mut right = self.candidates(began).filter(|value| value.seen == seen);
-        let Some(first) = right.next() else { return Err(self.explain(seen, began)) };
+        let Some(first) = right.next() else {
+            return Err(self.explain(seen, began));
+        };
         let is_only = right.next().is_none();
         drop(right);
         if is_only && let Some(value) = self.values_mut().iter_mut().find(|v| v.op == first.op) {
@@ -183,13 +198,23 @@ impl Block {
     /// Somebody who began at `began` was told that the block is not `seen`.
     pub fn observe_other(&self, seen: Seen, began: Moment) -> Result<(), Wrong> {
         let mut others = self.candidates(began).filter(|value| value.seen != seen);
-        if others.next().is_some() { Ok(()) } else { Err(Wrong::Unknown) }
+        if others.next().is_some() {
+            Ok(())
+        } else {
+            Err(Wrong::Unknown)
+        }
     }
 
     /// A compare-and-write replaced `seen`. Two of them cannot have replaced the same write.
     pub fn consume(&mut self, seen: Seen) -> Result<(), Wrong> {
-        let Seen::Version(_) = seen else { return Ok(()) };
-        let Some(value) = self.values_mut().iter_mut().find(|value| value.seen == seen) else {
+        let Seen::Version(_) = seen else {
+            return Ok(());
+        };
+        let Some(value) = self
+            .values_mut()
+            .iter_mut()
+            .find(|value| value.seen == seen)
+        else {
             return Ok(());
         };
         if std::mem::replace(&mut value.consumed, true) {
@@ -232,7 +257,11 @@ mod tests {
     }
 
     fn read(block: &mut Block, version: u64, from: Moment, to: Moment) -> Result<(), Wrong> {
-        let seen = if version == 0 { Seen::Zeros } else { Seen::Version(version) };
+        let seen = if version == 0 {
+            Seen::Zeros
+        } else {
+            Seen::Version(version)
+        };
         block.observe(seen, from, to, false)
     }
 
@@ -251,7 +280,10 @@ mod tests {
         write(&mut block, 1, 1, 2);
         write(&mut block, 2, 3, 4);
         assert!(matches!(read(&mut block, 1, 5, 6), Err(Wrong::Superseded(v)) if v.op == 2));
-        assert!(matches!(read(&mut block, 0, 5, 6), Err(Wrong::Superseded(_))));
+        assert!(matches!(
+            read(&mut block, 0, 5, 6),
+            Err(Wrong::Superseded(_))
+        ));
     }
 
     #[test]
@@ -272,7 +304,10 @@ mod tests {
             block.acknowledge(2, 4, false);
             assert_eq!(read(&mut block, first, 5, 6), Ok(()));
             assert_eq!(read(&mut block, first, 7, 8), Ok(()));
-            assert!(read(&mut block, second, 9, 10).is_err(), "{first} then {second}");
+            assert!(
+                read(&mut block, second, 9, 10).is_err(),
+                "{first} then {second}"
+            );
         }
     }
 
