@@ -4,6 +4,13 @@ use std::io;
 
 use io_uring::{IoUring, Probe, opcode};
 
+use crate::backend::ring::try_register;
+use crate::buf::BufPool;
+
+/// Bytes registered to see whether buffers can be: more than the usual limit on locked memory
+/// (8 MiB), less than a core's real pools.
+const TRIAL_POOL_BYTES: usize = 16 << 20;
+
 /// One thing the kernel has or lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feature {
@@ -20,6 +27,8 @@ pub struct Feature {
 pub(crate) struct RingFeatures {
     pub(crate) mode: RingMode,
     pub(crate) multishot_accept: bool,
+    /// Vectors into registered buffers.
+    pub(crate) fixed_vectors: bool,
 }
 
 /// From best to plainest.
@@ -79,6 +88,7 @@ pub(crate) fn build_ring(
                 let features = RingFeatures {
                     mode,
                     multishot_accept: has_multishot_accept(&ring),
+                    fixed_vectors: has_fixed_vectors(&ring),
                 };
                 return Ok((ring, features));
             }
@@ -92,6 +102,10 @@ pub(crate) fn build_ring(
 /// release (5.19) that brought the operation `Socket`.
 fn has_multishot_accept(ring: &IoUring) -> bool {
     supports(ring, &[opcode::Socket::CODE])
+}
+
+fn has_fixed_vectors(ring: &IoUring) -> bool {
+    supports(ring, &[opcode::ReadvFixed::CODE, opcode::WritevFixed::CODE])
 }
 
 fn supports(ring: &IoUring, codes: &[u8]) -> bool {
@@ -197,8 +211,27 @@ fn probe_ring(ring: &IoUring) -> Vec<Feature> {
             "no descriptor lookup per file operation",
             "plain descriptors are used",
         ),
+        registered_buffers(ring),
+        feature(
+            "READV_FIXED, WRITEV_FIXED",
+            has_fixed_vectors(ring),
+            "lists of registered buffers skip pinning as well",
+            "only single buffers are used as registered ones",
+        ),
     ]);
     features
+}
+
+fn registered_buffers(ring: &IoUring) -> Feature {
+    let trial = BufPool::new(TRIAL_POOL_BYTES, "trial").and_then(|pool| try_register(ring, pool));
+    Feature {
+        name: "registered buffers",
+        available: trial.is_ok(),
+        detail: match trial {
+            Ok(()) => String::from("no pinning of pages per file operation"),
+            Err(error) => format!("each operation pins its own: raise memlock (answer: {error})"),
+        },
+    }
 }
 
 fn feature(name: &'static str, available: bool, with: &str, without: &str) -> Feature {

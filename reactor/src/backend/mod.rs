@@ -39,10 +39,12 @@ use crate::op::{Completions, OpKey, OpTable};
 use crate::remote::Remote;
 use crate::time::Instant;
 
+mod arenas;
 mod entries;
 mod files;
 mod fixed;
 mod listeners;
+pub(crate) mod ring;
 mod sockets;
 pub(crate) mod uring;
 

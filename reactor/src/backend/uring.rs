@@ -1,14 +1,12 @@
 //! The io_uring backend: one ring per core.
 //!
-//! Entries are queued while tasks run and submitted once per turn. When the kernel's queue is full
-//! they wait in a queue of ours, which the table of operations bounds (plus one entry per cancel,
-//! listener and eventfd).
+//! Entries are queued while tasks run and submitted once per turn.
 //!
 //! `user_data`: an [`OpKey`] word; words whose low half is [`SPECIAL`] or above are ours (eventfd,
 //! answers to cancels, listeners). The table of operations is far smaller than that.
 #![expect(
     unsafe_code,
-    reason = "entries name memory that the kernel reads and writes"
+    reason = "an accepted connection's descriptor is taken over"
 )]
 
 use std::collections::VecDeque;
@@ -23,15 +21,18 @@ use std::time::Duration;
 
 use io_uring::squeue::Entry;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode};
+use io_uring::{cqueue, opcode};
 
+use super::arenas::Arenas;
+use super::entries::Target;
 use super::files::FileHandle;
-use super::fixed::FixedTable;
 use super::listeners::{Delivery, ListenerKey, Listeners, Need};
+use super::ring::{Ring, tolerate};
 use super::{Handle, Op, Outcome, entries, files, sockets};
+use crate::buf::BufPool;
 use crate::fs::{FileInfo, OpenOptions};
 use crate::op::{Completions, MAX_OPS, OpKey, Scratch};
-use crate::probe::{RingFeatures, build_ring};
+use crate::probe::build_ring;
 use crate::remote::Remote;
 use crate::time::Instant;
 
@@ -47,29 +48,21 @@ const IGNORED: u64 = u64::MAX - 1;
 const _: () = assert!(MAX_OPS < SPECIAL as usize);
 
 pub(crate) struct UringBackend {
-    ring: IoUring,
-    features: RingFeatures,
-    backlog: VecDeque<Entry>,
+    ring: Ring,
     is_event_armed: bool,
     event_rang: bool,
     listeners: Listeners,
     finished: VecDeque<(OpKey, io::Result<Outcome>)>,
-    fixed: Option<Rc<FixedTable>>,
     random: File,
 }
 
 impl UringBackend {
-    /// A ring for this thread, with what the kernel has.
-    pub(crate) fn new() -> io::Result<UringBackend> {
-        let (ring, features) = build_ring(SUBMISSION_ENTRIES, COMPLETION_ENTRIES)?;
-        let registered = ring
-            .submitter()
-            .register_files_sparse(super::fixed::FIXED_FILES);
+    /// A ring for this thread, with what the kernel has. `pools` are this core's.
+    pub(crate) fn new(pools: Vec<BufPool>) -> io::Result<UringBackend> {
+        let (uring, features) = build_ring(SUBMISSION_ENTRIES, COMPLETION_ENTRIES)?;
+        let arenas = Rc::new(Arenas::new(pools));
         Ok(UringBackend {
-            fixed: registered.is_ok().then(FixedTable::new),
-            ring,
-            features,
-            backlog: VecDeque::with_capacity(256),
+            ring: Ring::new(uring, features, &arenas),
             is_event_armed: false,
             event_rang: false,
             listeners: Listeners::default(),
@@ -100,19 +93,31 @@ impl UringBackend {
                 offset,
                 list,
                 skip,
-            } => entries::read(file, *offset + *skip as u64, list, *skip, scratch),
+            } => entries::read(
+                &self.target(file),
+                *offset + *skip as u64,
+                list,
+                *skip,
+                scratch,
+            ),
             Op::Write {
                 file,
                 offset,
                 list,
                 skip,
-            } => entries::write(file, *offset + *skip as u64, list, *skip, scratch),
-            Op::Sync { file } => entries::sync(file),
+            } => entries::write(
+                &self.target(file),
+                *offset + *skip as u64,
+                list,
+                *skip,
+                scratch,
+            ),
+            Op::Sync { file } => entries::sync(&self.target(file)),
             Op::Discard {
                 file,
                 offset,
                 len_bytes,
-            } => entries::discard(file, *offset, *len_bytes),
+            } => entries::discard(&self.target(file), *offset, *len_bytes),
             Op::Readable { socket } => entries::poll(socket, libc::POLLIN | libc::POLLRDHUP),
             Op::Writable { socket } => entries::poll(socket, libc::POLLOUT),
             Op::Connect { socket, addr } => entries::connect(socket, *addr, scratch),
@@ -122,7 +127,7 @@ impl UringBackend {
                 return self.meet(need);
             }
         };
-        self.queue(entry.user_data(key.to_word()));
+        self.ring.queue(entry.user_data(key.to_word()));
     }
 
     pub(crate) fn cancel(&mut self, key: OpKey) {
@@ -130,40 +135,20 @@ impl UringBackend {
             self.finished.push_back((key, Err(cancelled())));
             return;
         }
-        self.queue(
+        self.ring.queue(
             opcode::AsyncCancel::new(key.to_word())
                 .build()
                 .user_data(IGNORED),
         );
     }
 
-    fn queue(&mut self, entry: Entry) {
-        if self.backlog.is_empty() && self.push(&entry) {
-            return;
-        }
-        self.backlog.push_back(entry);
-    }
-
-    /// Puts an entry in the kernel's queue if there is room.
-    fn push(&mut self, entry: &Entry) -> bool {
-        // SAFETY: what the entry points to (buffers, vectors, an address) belongs to its operation
-        // in the table and stays valid and unmoved until the completion is reaped; see `op.rs`.
-        // Entries of cancels, listeners and the eventfd point to nothing.
-        unsafe { self.ring.submission().push(entry).is_ok() }
-    }
-
-    fn flush_backlog(&mut self) {
-        while let Some(entry) = self.backlog.pop_front() {
-            if !self.push(&entry) {
-                self.backlog.push_front(entry);
-                return;
-            }
-        }
+    fn target(&self, file: &Handle) -> Target<'_> {
+        self.ring.target(file, file.fixed_index())
     }
 
     /// Submits what is queued and delivers what has completed.
     pub(crate) fn reap(&mut self, completions: &mut Completions<'_>) {
-        self.unregister_stale();
+        self.ring.unregister_stale();
         self.enter_if_needed();
         self.drain_completions(completions);
         while let Some((key, result)) = self.finished.pop_front() {
@@ -173,18 +158,18 @@ impl UringBackend {
 
     fn enter_if_needed(&mut self) {
         loop {
-            self.flush_backlog();
-            let submission = self.ring.submission();
+            let all_queued = self.ring.flush_backlog();
+            let submission = self.ring.uring.submission();
             let asks = submission.taskrun() || submission.cq_overflow();
             if submission.is_empty() && !asks {
                 return;
             }
             drop(submission);
             let entered = self.ring.submit();
-            tolerate(entered).expect("io_uring_enter failed while submitting");
+            entered.expect("io_uring_enter failed while submitting");
             // A full queue has more behind it; with a full completion queue the kernel refuses
             // entries until completions were taken, so the rest waits for the next turn.
-            if self.backlog.is_empty() || !self.ring.submission().is_empty() {
+            if all_queued || !self.ring.uring.submission().is_empty() {
                 return;
             }
         }
@@ -193,7 +178,7 @@ impl UringBackend {
     fn drain_completions(&mut self, completions: &mut Completions<'_>) {
         // One batch per turn: completions of this batch cannot make the loop longer.
         for _ in 0..COMPLETION_ENTRIES {
-            let Some(entry) = self.ring.completion().next() else {
+            let Some(entry) = self.ring.uring.completion().next() else {
                 return;
             };
             self.completed(&entry, completions);
@@ -250,17 +235,19 @@ impl UringBackend {
     fn meet(&mut self, need: Need) {
         match need {
             Need::Nothing => {}
-            Need::Arm(key, fd) => self.queue(self.accept_entry(fd).user_data(listener_word(key))),
+            Need::Arm(key, fd) => self
+                .ring
+                .queue(self.accept_entry(fd).user_data(listener_word(key))),
             Need::Stop(key) => {
                 let cancel = opcode::AsyncCancel::new(listener_word(key));
-                self.queue(cancel.build().user_data(IGNORED));
+                self.ring.queue(cancel.build().user_data(IGNORED));
             }
         }
     }
 
     fn accept_entry(&self, fd: RawFd) -> Entry {
         let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        if self.features.multishot_accept {
+        if self.ring.features().multishot_accept {
             return opcode::AcceptMulti::new(Fd(fd)).flags(flags).build();
         }
         opcode::Accept::new(Fd(fd), ptr::null_mut(), ptr::null_mut())
@@ -273,17 +260,16 @@ impl UringBackend {
         if !self.finished.is_empty() {
             return Ok(());
         }
-        self.flush_backlog();
-        if !self.backlog.is_empty() {
+        if !self.ring.flush_backlog() {
             // What is not submitted would never wake us.
-            return tolerate(self.ring.submit());
+            return self.ring.submit();
         }
         let mut args = SubmitArgs::new();
         let timespec = timeout.map(Timespec::from);
         if let Some(timespec) = &timespec {
             args = args.timespec(timespec);
         }
-        tolerate(self.ring.submitter().submit_with_args(1, &args))
+        tolerate(self.ring.uring.submitter().submit_with_args(1, &args))
     }
 
     /// Silences the core's eventfd and polls it. While the core is announced as sleeping this would
@@ -294,7 +280,7 @@ impl UringBackend {
         }
         if !self.is_event_armed {
             let poll = opcode::PollAdd::new(Fd(remote.event_fd()), libc::POLLIN as u32);
-            self.queue(poll.build().user_data(EVENT));
+            self.ring.queue(poll.build().user_data(EVENT));
             self.is_event_armed = true;
         }
     }
@@ -304,29 +290,10 @@ impl UringBackend {
         path: &Path,
         options: &OpenOptions,
     ) -> io::Result<(Handle, FileInfo)> {
-        self.unregister_stale();
+        self.ring.unregister_stale();
         let (file, info) = files::open(path, options)?;
-        let slot = self.fixed.as_ref().and_then(|table| table.take());
-        let registered = slot.filter(|slot| self.register(slot.index(), file.as_raw_fd()));
-        Ok((
-            Handle::file(FileHandle::new(file, registered, options)),
-            info,
-        ))
-    }
-
-    fn register(&self, index: u32, fd: RawFd) -> bool {
-        self.ring
-            .submitter()
-            .register_files_update(index, &[fd])
-            .is_ok()
-    }
-
-    fn unregister_stale(&mut self) {
-        if let Some(fixed) = &self.fixed {
-            fixed.sweep(|index| {
-                self.register(index, -1);
-            });
-        }
+        let slot = self.ring.register(file.as_raw_fd());
+        Ok((Handle::file(FileHandle::new(file, slot, options)), info))
     }
 
     pub(crate) fn listen(&mut self, addr: SocketAddr) -> io::Result<(Handle, SocketAddr)> {
@@ -401,16 +368,4 @@ fn outcome(op: &Op, result: i32) -> io::Result<Outcome> {
 
 fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
-}
-
-/// Errors of an enter that pass by themselves: interrupted, timed out, or the completion queue
-/// must be drained first.
-fn tolerate(entered: io::Result<usize>) -> io::Result<()> {
-    match entered {
-        Ok(_) => Ok(()),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
-            _ => Err(error),
-        },
-    }
 }

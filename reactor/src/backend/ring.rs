@@ -1,0 +1,150 @@
+//! One ring: the queue before it, and the files and buffers registered in it.
+//!
+//! Entries wait in a queue of ours when the kernel's is full; the table of operations bounds it
+//! (plus one entry per cancel, listener and eventfd).
+#![expect(
+    unsafe_code,
+    reason = "entries and registrations name memory that the kernel reads and writes"
+)]
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+
+use io_uring::IoUring;
+use io_uring::squeue::Entry;
+
+use super::Handle;
+use super::arenas::Arenas;
+use super::entries::Target;
+use super::fixed::{FIXED_FILES, FixedSlot, FixedTable};
+use crate::buf::BufPool;
+use crate::probe::RingFeatures;
+
+pub(super) struct Ring {
+    pub(super) uring: IoUring,
+    features: RingFeatures,
+    backlog: VecDeque<Entry>,
+    files: Option<Rc<FixedTable>>,
+    arenas: Option<Rc<Arenas>>,
+}
+
+impl Ring {
+    /// Registers a table of files and, where the limit on locked memory allows it, `arenas`.
+    pub(super) fn new(uring: IoUring, features: RingFeatures, arenas: &Rc<Arenas>) -> Ring {
+        let files = uring.submitter().register_files_sparse(FIXED_FILES);
+        let buffers = register_arenas(&uring, arenas);
+        if let Err(error) = &buffers {
+            tracing::warn!(
+                %error,
+                "buffers are not registered, each operation pins its own: raise memlock (ulimit -l)"
+            );
+        }
+        Ring {
+            uring,
+            features,
+            backlog: VecDeque::with_capacity(256),
+            files: files.is_ok().then(FixedTable::new),
+            arenas: buffers.is_ok().then(|| arenas.clone()),
+        }
+    }
+
+    pub(super) fn features(&self) -> &RingFeatures {
+        &self.features
+    }
+
+    /// How this ring names a file of which `slot` is the place in its table.
+    pub(super) fn target(&self, file: &Handle, slot: Option<u32>) -> Target<'_> {
+        Target {
+            fd: file.raw_fd(),
+            slot,
+            arenas: self.arenas.as_deref(),
+            fixed_vectors: self.features.fixed_vectors,
+        }
+    }
+
+    /// Queues an entry; it reaches the kernel with the next submission.
+    pub(super) fn queue(&mut self, entry: Entry) {
+        if self.backlog.is_empty() && self.push(&entry) {
+            return;
+        }
+        self.backlog.push_back(entry);
+    }
+
+    /// Puts an entry in the kernel's queue if there is room.
+    fn push(&mut self, entry: &Entry) -> bool {
+        // SAFETY: what the entry points to (buffers, vectors, an address) belongs to its operation
+        // in the table and stays valid and unmoved until the completion is reaped; see `op.rs`.
+        // Entries of cancels, listeners and the eventfd point to nothing.
+        unsafe { self.uring.submission().push(entry).is_ok() }
+    }
+
+    /// Moves what waits into the kernel's queue. Returns whether nothing waits any more.
+    pub(super) fn flush_backlog(&mut self) -> bool {
+        while let Some(entry) = self.backlog.pop_front() {
+            if !self.push(&entry) {
+                self.backlog.push_front(entry);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Submits what is queued, without waiting.
+    pub(super) fn submit(&self) -> io::Result<()> {
+        tolerate(self.uring.submit())
+    }
+
+    /// A place in the table for an open file.
+    pub(super) fn register(&self, fd: RawFd) -> Option<FixedSlot> {
+        let slot = self.files.as_ref()?.take()?;
+        self.update(slot.index(), fd).then_some(slot)
+    }
+
+    fn update(&self, index: u32, fd: RawFd) -> bool {
+        self.uring
+            .submitter()
+            .register_files_update(index, &[fd])
+            .is_ok()
+    }
+
+    /// Takes files that are closed here out of the kernel's table.
+    pub(super) fn unregister_stale(&self) {
+        if let Some(files) = &self.files {
+            files.sweep(|index| {
+                self.update(index, -1);
+            });
+        }
+    }
+}
+
+/// Whether this process may register `pool` with a ring.
+pub(crate) fn try_register(uring: &IoUring, pool: BufPool) -> io::Result<()> {
+    let arenas = Arenas::new(vec![pool]);
+    register_arenas(uring, &arenas)?;
+    uring.submitter().unregister_buffers()
+}
+
+fn register_arenas(uring: &IoUring, arenas: &Arenas) -> io::Result<()> {
+    let pieces = arenas.pieces().iter().map(|piece| libc::iovec {
+        iov_base: piece.start.cast(),
+        iov_len: piece.len_bytes,
+    });
+    let pieces: Vec<libc::iovec> = pieces.collect();
+    // SAFETY: the pieces are mapped for as long as `arenas` lives, and the ring keeps it. What the
+    // kernel does to the memory is decided by entries; see `push`.
+    unsafe { uring.submitter().register_buffers(&pieces) }
+}
+
+/// Errors of an enter that pass by themselves: interrupted, timed out, or the completion queue
+/// must be drained first.
+pub(super) fn tolerate(entered: io::Result<usize>) -> io::Result<()> {
+    match entered {
+        Ok(_) => Ok(()),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
+            _ => Err(error),
+        },
+    }
+}
