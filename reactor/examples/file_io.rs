@@ -7,6 +7,8 @@
 //! A path that does not exist becomes a file of 256 MiB, written once. A device is overwritten
 //! when `ROUND_MS` is followed by the word `destroy`; otherwise it is only read.
 //!
+//! Polled devices (NVMe loaded with `poll_queues=1`) are compared with two runs, with and without.
+//!
 //! Both kinds take turns in short rounds, so that a busy machine disturbs both alike; what is
 //! printed is the median of the rounds' ratios with the least and the greatest. CPU time is the
 //! thread's own, in the kernel and outside; the core parks at once, so it holds no polling.
@@ -180,6 +182,7 @@ fn main() {
     };
     let measured = cores::run(config, move || async move {
         let file = open(&path).await;
+        println!("polled: {}", file.info().is_polled);
         let foreign = BufPool::new(64 << 20, "foreign").expect("memory");
         for case in CASES {
             if !case.is_write || may_destroy || !file.info().is_block_device {

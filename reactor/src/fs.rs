@@ -24,6 +24,8 @@ pub struct FileInfo {
     pub supports_discard: bool,
     /// Whether I/O goes past the page cache.
     pub is_direct: bool,
+    /// Whether reads and writes are polled for: a core with any of them in flight does not sleep.
+    pub is_polled: bool,
 }
 
 /// How to open a file.

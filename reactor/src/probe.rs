@@ -2,7 +2,7 @@
 
 use std::io;
 
-use io_uring::{IoUring, Probe, opcode};
+use io_uring::{Builder, IoUring, Probe, opcode};
 
 use crate::backend::ring::try_register;
 use crate::buf::BufPool;
@@ -49,7 +49,16 @@ const MODES: [RingMode; 3] = [
 ];
 
 fn build_mode(mode: RingMode, submissions: u32, completions: u32) -> io::Result<IoUring> {
-    let mut builder = IoUring::builder();
+    let builder = IoUring::builder();
+    finish_mode(builder, mode, submissions, completions)
+}
+
+fn finish_mode(
+    mut builder: Builder,
+    mode: RingMode,
+    submissions: u32,
+    completions: u32,
+) -> io::Result<IoUring> {
     builder.setup_cqsize(completions).setup_clamp().dontfork();
     match mode {
         RingMode::DeferTaskrun => {
@@ -96,6 +105,25 @@ pub(crate) fn build_ring(
         }
     }
     Err(refused)
+}
+
+/// Makes a ring whose completions are found by looking at the devices. It takes only reads and
+/// writes of devices that can be polled; `EOPNOTSUPP` answers others.
+pub(crate) fn build_polled_ring(
+    submissions: u32,
+    completions: u32,
+) -> io::Result<(IoUring, RingFeatures)> {
+    let mut builder = IoUring::builder();
+    builder.setup_iopoll();
+    // The other modes are about interrupts and signals, of which there are none here.
+    let mode = RingMode::Plain;
+    let ring = finish_mode(builder, mode, submissions, completions)?;
+    let features = RingFeatures {
+        mode,
+        multishot_accept: false,
+        fixed_vectors: has_fixed_vectors(&ring),
+    };
+    Ok((ring, features))
 }
 
 /// Multishot accept is a flag of an old operation, so it cannot be asked for; it came with the
@@ -212,6 +240,12 @@ fn probe_ring(ring: &IoUring) -> Vec<Feature> {
             "plain descriptors are used",
         ),
         registered_buffers(ring),
+        feature(
+            "IOPOLL",
+            build_polled_ring(8, 16).is_ok(),
+            "block devices whose driver has queues for polling are polled",
+            "devices interrupt the core",
+        ),
         feature(
             "READV_FIXED, WRITEV_FIXED",
             has_fixed_vectors(ring),

@@ -10,7 +10,7 @@
 //! A buffer of another core's arena, and one that lies across two registered pieces, is not found
 //! here and goes the ordinary way.
 
-use crate::buf::{BufList, BufPool};
+use crate::buf::{Buf, BufList, BufPool};
 
 /// The kernel takes no longer piece.
 const MAX_PIECE_BYTES: usize = 1 << 30;
@@ -27,21 +27,23 @@ pub(super) struct Arenas {
     pieces: Vec<Piece>,
     // The memory must not be unmapped and its addresses used again while they are registered: the
     // kernel would go on with the old pages.
-    _pools: Vec<BufPool>,
+    pools: Vec<BufPool>,
 }
 
 impl Arenas {
     pub(super) fn new(pools: Vec<BufPool>) -> Arenas {
         let mut pieces: Vec<Piece> = pools.iter().flat_map(cut).collect();
         pieces.sort_by_key(|piece| piece.start.addr());
-        Arenas {
-            pieces,
-            _pools: pools,
-        }
+        Arenas { pieces, pools }
     }
 
     pub(super) fn pieces(&self) -> &[Piece] {
         &self.pieces
+    }
+
+    /// A free buffer of any of the pools.
+    pub(super) fn try_alloc(&self, len_bytes: usize) -> Option<Buf> {
+        self.pools.iter().find_map(|pool| pool.try_alloc(len_bytes))
     }
 
     /// The number of the one piece that holds every byte of the list.
@@ -127,7 +129,7 @@ mod tests {
         ];
         let arenas = Arenas {
             pieces,
-            _pools: vec![pool],
+            pools: vec![pool],
         };
         assert_eq!(arenas.index_of(&BufList::from(buf.slice(..4096))), Some(0));
         assert_eq!(arenas.index_of(&BufList::from(buf.slice(4096..))), Some(1));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::fixed::FixedSlot;
+use super::polled::PolledPlace;
 use crate::fs::{FileInfo, OpenOptions};
 
 /// How long `open` waits for a lock. The lock of a process that was killed lasts until the kernel
@@ -18,24 +19,37 @@ use crate::fs::{FileInfo, OpenOptions};
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 
-/// An open file, with its place in the ring's table of registered files if it has one.
+/// An open file, with its place in the ring's table of registered files if it has one, and in the
+/// polled ring if it is polled.
 pub(super) struct FileHandle {
     file: File,
     fixed: Option<FixedSlot>,
+    polled: Option<PolledPlace>,
     is_locked: bool,
 }
 
 impl FileHandle {
-    pub(super) fn new(file: File, fixed: Option<FixedSlot>, options: &OpenOptions) -> FileHandle {
+    pub(super) fn new(
+        file: File,
+        fixed: Option<FixedSlot>,
+        polled: Option<PolledPlace>,
+        options: &OpenOptions,
+    ) -> FileHandle {
         FileHandle {
             file,
             fixed,
+            polled,
             is_locked: options.exclusive_lock,
         }
     }
 
     pub(super) fn fixed_index(&self) -> Option<u32> {
         self.fixed.as_ref().map(FixedSlot::index)
+    }
+
+    /// Its place in the polled ring, while reads and writes go there.
+    pub(super) fn polled(&self) -> Option<&PolledPlace> {
+        self.polled.as_ref().filter(|place| place.is_on())
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -149,7 +163,15 @@ fn describe(file: &File, is_direct: bool) -> io::Result<FileInfo> {
         supports_discard: !is_block_device
             || number("write_zeroes_max_bytes").is_some_and(|bytes| bytes > 0),
         is_direct,
+        is_polled: false,
     })
+}
+
+/// Whether the driver of a block device has queues for polling, in the words of sysfs.
+pub(super) fn poll_setting(device: &File) -> Option<String> {
+    let queue = queue_folder(device.metadata().ok()?.rdev())?;
+    let text = fs::read_to_string(queue.join("io_poll")).ok()?;
+    Some(text.trim().to_owned())
 }
 
 fn check_kind(metadata: &fs::Metadata) -> io::Result<()> {

@@ -44,11 +44,13 @@ mod entries;
 mod files;
 mod fixed;
 mod listeners;
+mod polled;
 pub(crate) mod ring;
 mod sockets;
 pub(crate) mod uring;
 
 use files::FileHandle;
+use polled::PolledPlace;
 pub(crate) use uring::UringBackend;
 
 /// One operation that completes later. It owns what the kernel may touch, so dropping the future
@@ -116,6 +118,14 @@ pub enum Op {
 }
 
 impl Op {
+    /// The file of a read or write.
+    fn transfer_file(&self) -> Option<&Handle> {
+        match self {
+            Op::Read { file, .. } | Op::Write { file, .. } => Some(file),
+            _ => None,
+        }
+    }
+
     /// Whether the op can wait for a peer for ever, so that its future's end must cancel it. Disk
     /// operations always complete by themselves.
     pub fn waits_for_peer(&self) -> bool {
@@ -209,6 +219,14 @@ impl Handle {
     fn fixed_index(&self) -> Option<u32> {
         match &*self.0 {
             HandleKind::File(file) => file.fixed_index(),
+            HandleKind::Socket(_) | HandleKind::Sim(_) => None,
+        }
+    }
+
+    /// A file's place in the polled ring, while its reads and writes go there.
+    fn polled(&self) -> Option<&PolledPlace> {
+        match &*self.0 {
+            HandleKind::File(file) => file.polled(),
             HandleKind::Socket(_) | HandleKind::Sim(_) => None,
         }
     }
@@ -312,6 +330,14 @@ impl Backend {
 
     pub(crate) fn is_sim(&self) -> bool {
         matches!(self, Backend::Sim(_))
+    }
+
+    /// Whether completions come only if the core goes on looking for them.
+    pub(crate) fn is_polling(&self) -> bool {
+        match self {
+            Backend::Uring(backend) => backend.is_polling(),
+            Backend::Sim(_) => false,
+        }
     }
 
     /// Takes note of the op that the table holds under `key`.

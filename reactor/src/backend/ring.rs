@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 
 use io_uring::IoUring;
@@ -33,7 +33,6 @@ pub(super) struct Ring {
 impl Ring {
     /// Registers a table of files and, where the limit on locked memory allows it, `arenas`.
     pub(super) fn new(uring: IoUring, features: RingFeatures, arenas: &Rc<Arenas>) -> Ring {
-        let files = uring.submitter().register_files_sparse(FIXED_FILES);
         let buffers = register_arenas(&uring, arenas);
         if let Err(error) = &buffers {
             tracing::warn!(
@@ -41,13 +40,42 @@ impl Ring {
                 "buffers are not registered, each operation pins its own: raise memlock (ulimit -l)"
             );
         }
+        let mut ring = Ring::bare(uring, features);
+        ring.add_file_table();
+        ring.arenas = buffers.is_ok().then(|| arenas.clone());
+        ring
+    }
+
+    /// A ring that shares the buffers registered in `other`.
+    pub(super) fn beside(uring: IoUring, features: RingFeatures, other: &Ring) -> Ring {
+        let mut ring = Ring::bare(uring, features);
+        ring.add_file_table();
+        if let Some(arenas) = &other.arenas {
+            let submitter = ring.uring.submitter();
+            // Sharing does not count as locked memory a second time; it came with Linux 6.12.
+            let shared = submitter
+                .register_buffers_clone(other.uring.as_raw_fd())
+                .or_else(|_| register_arenas(&ring.uring, arenas));
+            ring.arenas = shared.is_ok().then(|| arenas.clone());
+        }
+        ring
+    }
+
+    /// A ring with nothing registered in it.
+    pub(super) fn bare(uring: IoUring, features: RingFeatures) -> Ring {
         Ring {
             uring,
             features,
-            backlog: VecDeque::with_capacity(256),
-            files: files.is_ok().then(FixedTable::new),
-            arenas: buffers.is_ok().then(|| arenas.clone()),
+            backlog: VecDeque::new(),
+            files: None,
+            arenas: None,
         }
+    }
+
+    fn add_file_table(&mut self) {
+        let registered = self.uring.submitter().register_files_sparse(FIXED_FILES);
+        self.files = registered.is_ok().then(FixedTable::new);
+        self.backlog.reserve(256);
     }
 
     pub(super) fn features(&self) -> &RingFeatures {
@@ -76,7 +104,8 @@ impl Ring {
     fn push(&mut self, entry: &Entry) -> bool {
         // SAFETY: what the entry points to (buffers, vectors, an address) belongs to its operation
         // in the table and stays valid and unmoved until the completion is reaped; see `op.rs`.
-        // Entries of cancels, listeners and the eventfd point to nothing.
+        // Entries of cancels, listeners and the eventfd point to nothing. The buffer of the read
+        // that tries polling is leaked when that read does not complete; see `polled.rs`.
         unsafe { self.uring.submission().push(entry).is_ok() }
     }
 

@@ -1,6 +1,7 @@
 //! The io_uring backend: one ring per core.
 //!
-//! Entries are queued while tasks run and submitted once per turn.
+//! Entries are queued while tasks run and submitted once per turn. Reads and writes of devices that
+//! can be polled go through a second ring; see `polled.rs`.
 //!
 //! `user_data`: an [`OpKey`] word; words whose low half is [`SPECIAL`] or above are ours (eventfd,
 //! answers to cancels, listeners). The table of operations is far smaller than that.
@@ -27,9 +28,10 @@ use super::arenas::Arenas;
 use super::entries::Target;
 use super::files::FileHandle;
 use super::listeners::{Delivery, ListenerKey, Listeners, Need};
+use super::polled::{self, PolledPlace, PolledRing};
 use super::ring::{Ring, tolerate};
 use super::{Handle, Op, Outcome, entries, files, sockets};
-use crate::buf::BufPool;
+use crate::buf::{BufList, BufPool};
 use crate::fs::{FileInfo, OpenOptions};
 use crate::op::{Completions, MAX_OPS, OpKey, Scratch};
 use crate::probe::build_ring;
@@ -49,6 +51,9 @@ const _: () = assert!(MAX_OPS < SPECIAL as usize);
 
 pub(crate) struct UringBackend {
     ring: Ring,
+    // Made for the first device that can be polled.
+    polled: Option<PolledRing>,
+    arenas: Rc<Arenas>,
     is_event_armed: bool,
     event_rang: bool,
     listeners: Listeners,
@@ -63,6 +68,8 @@ impl UringBackend {
         let arenas = Rc::new(Arenas::new(pools));
         Ok(UringBackend {
             ring: Ring::new(uring, features, &arenas),
+            polled: None,
+            arenas,
             is_event_armed: false,
             event_rang: false,
             listeners: Listeners::default(),
@@ -94,7 +101,7 @@ impl UringBackend {
                 list,
                 skip,
             } => entries::read(
-                &self.target(file),
+                &self.transfer_target(file),
                 *offset + *skip as u64,
                 list,
                 *skip,
@@ -106,7 +113,7 @@ impl UringBackend {
                 list,
                 skip,
             } => entries::write(
-                &self.target(file),
+                &self.transfer_target(file),
                 *offset + *skip as u64,
                 list,
                 *skip,
@@ -127,7 +134,14 @@ impl UringBackend {
                 return self.meet(need);
             }
         };
-        self.ring.queue(entry.user_data(key.to_word()));
+        let entry = entry.user_data(key.to_word());
+        let is_polled = op
+            .transfer_file()
+            .is_some_and(|file| file.polled().is_some());
+        match &mut self.polled {
+            Some(polled) if is_polled => polled.queue(entry),
+            _ => self.ring.queue(entry),
+        }
     }
 
     pub(crate) fn cancel(&mut self, key: OpKey) {
@@ -146,11 +160,24 @@ impl UringBackend {
         self.ring.target(file, file.fixed_index())
     }
 
+    fn transfer_target(&self, file: &Handle) -> Target<'_> {
+        match (&self.polled, file.polled()) {
+            (Some(polled), Some(place)) => polled.ring().target(file, place.index()),
+            _ => self.target(file),
+        }
+    }
+
+    /// Whether something is in flight whose completion does not end a [`UringBackend::park`].
+    pub(crate) fn is_polling(&self) -> bool {
+        self.polled.as_ref().is_some_and(PolledRing::is_busy)
+    }
+
     /// Submits what is queued and delivers what has completed.
     pub(crate) fn reap(&mut self, completions: &mut Completions<'_>) {
         self.ring.unregister_stale();
         self.enter_if_needed();
         self.drain_completions(completions);
+        self.reap_polled(completions);
         while let Some((key, result)) = self.finished.pop_front() {
             completions.complete(key, result);
         }
@@ -172,6 +199,20 @@ impl UringBackend {
             if all_queued || !self.ring.uring.submission().is_empty() {
                 return;
             }
+        }
+    }
+
+    fn reap_polled(&mut self, completions: &mut Completions<'_>) {
+        let Some(polled) = &mut self.polled else {
+            return;
+        };
+        let looked = polled.look();
+        looked.expect("io_uring_enter failed while polling");
+        for _ in 0..COMPLETION_ENTRIES {
+            let Some(entry) = polled.next() else { return };
+            let key = OpKey::from_word(entry.user_data());
+            let result = polled_outcome(completions.op_mut(key), entry.result());
+            completions.complete(key, result);
         }
     }
 
@@ -257,7 +298,7 @@ impl UringBackend {
 
     /// Sleeps until a completion, the core's eventfd (see `arm_event`) or the timeout.
     pub(crate) fn park(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        if !self.finished.is_empty() {
+        if !self.finished.is_empty() || self.is_polling() {
             return Ok(());
         }
         if !self.ring.flush_backlog() {
@@ -291,9 +332,36 @@ impl UringBackend {
         options: &OpenOptions,
     ) -> io::Result<(Handle, FileInfo)> {
         self.ring.unregister_stale();
-        let (file, info) = files::open(path, options)?;
+        let (file, mut info) = files::open(path, options)?;
         let slot = self.ring.register(file.as_raw_fd());
-        Ok((Handle::file(FileHandle::new(file, slot, options)), info))
+        let polled = self.try_polling(path, &file, &info);
+        info.is_polled = polled.is_some();
+        let file = FileHandle::new(file, slot, polled, options);
+        Ok((Handle::file(file), info))
+    }
+
+    /// A place in the polled ring, which is made when there is none, for a device that it suits.
+    fn try_polling(&mut self, path: &Path, file: &File, info: &FileInfo) -> Option<PolledPlace> {
+        let trial = || {
+            let buf = self.arenas.try_alloc(info.logical_block_bytes as usize);
+            let buf = buf.ok_or(io::ErrorKind::OutOfMemory)?;
+            polled::try_read(file.as_fd(), BufList::from(buf))
+        };
+        let verdict = polled::judge(info, files::poll_setting(file).as_deref(), trial);
+        let admitted = verdict.and_then(|()| {
+            let ring = match self.polled.take() {
+                Some(ring) => ring,
+                None => PolledRing::new(SUBMISSION_ENTRIES, COMPLETION_ENTRIES, &self.ring)?,
+            };
+            Ok(self.polled.insert(ring).admit(file.as_fd()))
+        });
+        if info.is_block_device {
+            match &admitted {
+                Ok(_) => tracing::info!(path = %path.display(), "this device is polled"),
+                Err(why) => tracing::info!(path = %path.display(), %why, "not polled"),
+            }
+        }
+        admitted.ok()
     }
 
     pub(crate) fn listen(&mut self, addr: SocketAddr) -> io::Result<(Handle, SocketAddr)> {
@@ -364,6 +432,23 @@ fn outcome(op: &Op, result: i32) -> io::Result<Outcome> {
         (_, Ok(_)) => Ok(Outcome::Done),
         (_, Err(error)) => Err(error),
     }
+}
+
+/// As [`outcome`]. A device that no longer takes polled I/O (its driver was loaded again without
+/// queues for it), or not so much of it, is not polled any more, and its transfers continue in the
+/// ordinary ring as after an interruption.
+fn polled_outcome(op: &Op, result: i32) -> io::Result<Outcome> {
+    if !matches!(-result, libc::EOPNOTSUPP | libc::EAGAIN) {
+        return outcome(op, result);
+    }
+    let place = op.transfer_file().and_then(Handle::polled);
+    if place.is_some_and(PolledPlace::stop) {
+        tracing::warn!(
+            error = -result,
+            "a device stopped to take polled I/O: not polled any more"
+        );
+    }
+    Err(io::ErrorKind::Interrupted.into())
 }
 
 fn is_unsupported(error: &io::Error) -> bool {
