@@ -182,7 +182,11 @@ fn main() {
     };
     let measured = cores::run(config, move || async move {
         let file = open(&path).await;
-        println!("polled: {}", file.info().is_polled);
+        let info = file.info();
+        println!(
+            "polled: {}, commands: {}",
+            info.is_polled, info.is_passthrough
+        );
         let foreign = BufPool::new(64 << 20, "foreign").expect("memory");
         for case in CASES {
             if !case.is_write || may_destroy || !file.info().is_block_device {

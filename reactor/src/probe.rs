@@ -2,7 +2,7 @@
 
 use std::io;
 
-use io_uring::{Builder, IoUring, Probe, opcode};
+use io_uring::{Builder, IoUring, Probe, cqueue, opcode, squeue};
 
 use crate::backend::ring::try_register;
 use crate::buf::BufPool;
@@ -53,12 +53,12 @@ fn build_mode(mode: RingMode, submissions: u32, completions: u32) -> io::Result<
     finish_mode(builder, mode, submissions, completions)
 }
 
-fn finish_mode(
-    mut builder: Builder,
+fn finish_mode<S: squeue::EntryMarker, C: cqueue::EntryMarker>(
+    mut builder: Builder<S, C>,
     mode: RingMode,
     submissions: u32,
     completions: u32,
-) -> io::Result<IoUring> {
+) -> io::Result<IoUring<S, C>> {
     builder.setup_cqsize(completions).setup_clamp().dontfork();
     match mode {
         RingMode::DeferTaskrun => {
@@ -124,6 +124,29 @@ pub(crate) fn build_polled_ring(
         fixed_vectors: has_fixed_vectors(&ring),
     };
     Ok((ring, features))
+}
+
+/// Makes a ring for commands of NVMe, whose entries are larger. It came with Linux 5.19.
+pub(crate) fn build_command_ring(
+    submissions: u32,
+    completions: u32,
+) -> io::Result<(IoUring<squeue::Entry128, cqueue::Entry32>, RingFeatures)> {
+    let mut refused = io::Error::from(io::ErrorKind::Unsupported);
+    for mode in MODES {
+        let builder = IoUring::<squeue::Entry128, cqueue::Entry32>::builder();
+        match finish_mode(builder, mode, submissions, completions) {
+            Ok(ring) => {
+                let features = RingFeatures {
+                    mode,
+                    multishot_accept: false,
+                    fixed_vectors: false,
+                };
+                return Ok((ring, features));
+            }
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
 }
 
 /// Multishot accept is a flag of an old operation, so it cannot be asked for; it came with the
@@ -245,6 +268,12 @@ fn probe_ring(ring: &IoUring) -> Vec<Feature> {
             build_polled_ring(8, 16).is_ok(),
             "block devices whose driver has queues for polling are polled",
             "devices interrupt the core",
+        ),
+        feature(
+            "SQE128, CQE32, URING_CMD",
+            build_command_ring(8, 16).is_ok() && has(&[opcode::UringCmd80::CODE]),
+            "NVMe namespaces opened as /dev/ngXnY get commands past the block layer",
+            "their block devices are used",
         ),
         feature(
             "READV_FIXED, WRITEV_FIXED",

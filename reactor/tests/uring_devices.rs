@@ -2,8 +2,10 @@
 
 mod common;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use common::run;
 use reactor::buf::{BufList, BufPool, engine_pool, pool};
@@ -80,54 +82,133 @@ async fn fill_and_check(file: Rc<File>, pools: [BufPool; 2], part: u64) {
     }
 }
 
-/// Overwrites the device named by `REACTOR_POLLED_DEVICE`.
+/// One buffer, and a list, that no device takes in one command; and the end of the device.
+async fn check_long(file: &File) {
+    let mut buf = pool().alloc(1 << 20).await;
+    for (at, chunk) in buf.as_mut().chunks_mut(8).enumerate() {
+        chunk.copy_from_slice(&(at as u64).to_le_bytes());
+    }
+    let offset = 64 << 20;
+    let (result, out) = file.write_at(offset, BufList::from(buf)).await;
+    result.expect("a long write is cut");
+    let mut pieces = BufList::new();
+    for _ in 0..256 {
+        pieces.push(pool().alloc(BLOCK).await);
+    }
+    let (result, pieces) = file.read_list_at(offset, pieces).await;
+    result.expect("a long list is cut");
+    for (at, piece) in pieces.iter().enumerate() {
+        assert_eq!(piece[..], out[0][at * BLOCK..][..BLOCK], "piece {at}");
+    }
+    let end = file.info().len_bytes;
+    let (result, buf) = file
+        .read_at(end - BLOCK as u64, pool().alloc(BLOCK).await)
+        .await;
+    result.expect("the last block");
+    let (result, _) = file.read_at(end, buf).await;
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    let buf = pool().alloc(2 * BLOCK).await;
+    let (result, _) = file.read_at(end - BLOCK as u64, buf).await;
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    let odd = pool().alloc(100).await;
+    let (result, _) = file.read_at(0, odd).await;
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+/// More than the ring's queue and the device's own take at once.
+async fn check_burst(file: &Rc<File>) {
+    let burst: Vec<_> = (0..1500u64)
+        .map(|number| {
+            let file = file.clone();
+            spawn(async move {
+                let buf = pool().alloc(BLOCK).await;
+                file.read_at(number * BLOCK as u64, buf).await.0
+            })
+        })
+        .collect();
+    for task in burst {
+        task.await.expect("a burst is queued, not refused");
+    }
+}
+
+async fn check_discard(file: &File) {
+    match file.discard(0, 1 << 20).await {
+        Ok(()) => {
+            let (result, buf) = file.read_at(0, pool().alloc(BLOCK).await).await;
+            result.unwrap();
+            assert!(buf.iter().all(|&byte| byte == 0), "what was discarded");
+        }
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported),
+    }
+}
+
+/// With nothing in flight the core sleeps as ever; an orphan does not keep it awake.
+async fn check_idle(file: &Rc<File>) {
+    drop(spawn({
+        let file = file.clone();
+        async move { file.read_at(0, pool().alloc(BLOCK).await).await }
+    }));
+    let before = stats().parks.get();
+    reactor::time::sleep(Duration::from_millis(50)).await;
+    assert!(stats().parks.get() > before, "an idle core parks");
+}
+
+/// Overwrites the device with everything there is.
+async fn exercise(file: File) {
+    let file = Rc::new(file);
+    let foreign = BufPool::new(4 << 20, "foreign").unwrap();
+    let all = [pool(), engine_pool(), foreign];
+    let tasks: Vec<_> = (0..8)
+        .map(|part| {
+            let pair = [all[part % 3].clone(), all[(part + 1) % 3].clone()];
+            spawn(fill_and_check(file.clone(), pair, part as u64))
+        })
+        .collect();
+    for task in tasks {
+        task.await;
+    }
+    check_long(&file).await;
+    check_burst(&file).await;
+    check_discard(&file).await;
+    check_idle(&file).await;
+}
+
 #[test]
-#[ignore = "overwrites a device that can be polled, such as NVMe with poll_queues=1"]
+#[ignore = "overwrites REACTOR_POLLED_DEVICE, such as NVMe with poll_queues=1"]
 fn a_polled_device_gives_back_what_it_was_given() {
     let path = std::env::var("REACTOR_POLLED_DEVICE").expect("the device to overwrite");
     run(move || async move {
         let file = File::open(path.as_ref(), &OpenOptions::default()).unwrap();
         assert!(file.info().is_polled, "{:?}", file.info());
-        let file = Rc::new(file);
-        let foreign = BufPool::new(4 << 20, "foreign").unwrap();
-        let all = [pool(), engine_pool(), foreign];
-        let tasks: Vec<_> = (0..8)
-            .map(|part| {
-                let pair = [all[part % 3].clone(), all[(part + 1) % 3].clone()];
-                spawn(fill_and_check(file.clone(), pair, part as u64))
-            })
-            .collect();
-        for task in tasks {
-            task.await;
-        }
-        // More than the ring's queue and the device's own take at once.
-        let burst: Vec<_> = (0..1500u64)
-            .map(|number| {
-                let file = file.clone();
-                spawn(async move {
-                    let buf = pool().alloc(BLOCK).await;
-                    file.read_at(number * BLOCK as u64, buf).await.0
-                })
-            })
-            .collect();
-        for task in burst {
-            task.await.expect("a burst is queued, not refused");
-        }
-        match file.discard(0, 1 << 20).await {
-            Ok(()) => {
-                let (result, buf) = file.read_at(0, pool().alloc(BLOCK).await).await;
-                result.unwrap();
-                assert!(buf.iter().all(|&byte| byte == 0), "what was discarded");
-            }
-            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::Unsupported),
-        }
-        // With nothing in flight the core sleeps as ever; an orphan does not keep it awake.
-        drop(spawn({
-            let file = file.clone();
-            async move { file.read_at(0, pool().alloc(BLOCK).await).await }
-        }));
-        let before = stats().parks.get();
-        reactor::time::sleep(std::time::Duration::from_millis(50)).await;
-        assert!(stats().parks.get() > before, "an idle core parks");
+        exercise(file).await;
+    });
+}
+
+#[test]
+#[ignore = "overwrites REACTOR_GENERIC_DEVICE, such as /dev/ng0n1"]
+fn a_namespace_gives_back_what_commands_gave_it() {
+    let path = std::env::var("REACTOR_GENERIC_DEVICE").expect("the device to overwrite");
+    run(move || async move {
+        let locked = OpenOptions {
+            exclusive_lock: true,
+            ..OpenOptions::default()
+        };
+        let file = File::open(path.as_ref(), &locked).unwrap();
+        assert!(file.info().is_passthrough, "{:?}", file.info());
+        let second = File::open(path.as_ref(), &OpenOptions::default());
+        assert_eq!(second.unwrap_err().kind(), ErrorKind::ResourceBusy);
+        exercise(file).await;
+        let again = File::open(path.as_ref(), &locked).expect("it was let go");
+        // The block layer must see what commands wrote.
+        let buf = again.read_at(64 << 20, pool().alloc(BLOCK).await).await.1;
+        drop(again);
+        reactor::next_turn().await;
+        let block = path.replace("/ng", "/nvme");
+        let file = File::open(block.as_ref(), &READ_ONLY).unwrap();
+        assert!(!file.info().is_passthrough);
+        let (result, same) = file.read_at(64 << 20, pool().alloc(BLOCK).await).await;
+        result.unwrap();
+        assert_eq!(buf[..], same[..]);
+        assert_eq!(buf[8..16], 1u64.to_le_bytes());
     });
 }

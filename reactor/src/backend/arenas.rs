@@ -1,11 +1,13 @@
 //! The core's buffer arenas as a ring knows them: registered once, so that an operation on them
 //! neither looks up nor pins its pages.
 //!
-//! Worth it (6.18, direct I/O on ext4 over virtio, a busy machine of 2 CPUs; medians of 11 pairs,
-//! least and greatest in brackets, fixed / plain): lists of 16 x 4 KiB read at QD8 take 0.81 of the
-//! time (0.70..0.84) and 0.73 of the CPU (0.64..0.87), written 0.81 of the CPU (0.71..1.02). Single
-//! 4 KiB take 0.93 of the CPU read at QD32 (0.86..1.15), 0.94 written (0.88..1.05); at QD1 nothing
-//! can be told from noise. Again with `--example file_io`.
+//! Worth it for lists (6.18, direct I/O on ext4 over virtio, a busy machine of 2 CPUs; medians of
+//! three runs of 11 pairs each, fixed / plain): 16 x 4 KiB at QD8 read in 0.73, 0.73 and 0.77 of
+//! the CPU time, written in 0.81, 0.78 and 0.86. Single 4 KiB at QD32 read in 0.93, 0.95 and 0.96
+//! of it, written in 0.94, 0.94 and 1.02: little, but it costs few lines. At QD1 nothing can be
+//! told from noise (0.94..1.01). Elapsed time fell for list reads (0.81, 0.75, 0.89); 4 KiB writes
+//! at QD32 had 1.08, 1.12 and 1.06, with spreads of 0.63..1.84 that leave it open; the rest is
+//! noise. Run again with `--example file_io`.
 //!
 //! A buffer of another core's arena, and one that lies across two registered pieces, is not found
 //! here and goes the ordinary way.

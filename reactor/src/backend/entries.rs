@@ -48,7 +48,11 @@ impl Target<'_> {
 }
 
 /// Points the scratch vectors at the list from byte `skip` on.
-fn gather<'a>(list: &BufList, mut skip: usize, scratch: &'a mut Scratch) -> &'a [libc::iovec] {
+pub(super) fn gather<'a>(
+    list: &BufList,
+    mut skip: usize,
+    scratch: &'a mut Scratch,
+) -> &'a [libc::iovec] {
     scratch.iovecs.clear();
     for buf in list {
         if skip >= buf.len() {

@@ -44,12 +44,14 @@ mod entries;
 mod files;
 mod fixed;
 mod listeners;
+mod nvme;
 mod polled;
 pub(crate) mod ring;
 mod sockets;
 pub(crate) mod uring;
 
 use files::FileHandle;
+use nvme::NvmePlace;
 use polled::PolledPlace;
 pub(crate) use uring::UringBackend;
 
@@ -120,10 +122,27 @@ pub enum Op {
 impl Op {
     /// The file of a read or write.
     fn transfer_file(&self) -> Option<&Handle> {
-        match self {
-            Op::Read { file, .. } | Op::Write { file, .. } => Some(file),
-            _ => None,
+        self.transfer().map(|(file, ..)| file)
+    }
+
+    /// File, offset, list and bytes done before of a read or write.
+    fn transfer(&self) -> Option<(&Handle, u64, &BufList, usize)> {
+        let (Op::Read {
+            file,
+            offset,
+            list,
+            skip,
         }
+        | Op::Write {
+            file,
+            offset,
+            list,
+            skip,
+        }) = self
+        else {
+            return None;
+        };
+        Some((file, *offset, list, *skip))
     }
 
     /// Whether the op can wait for a peer for ever, so that its future's end must cancel it. Disk
@@ -219,6 +238,14 @@ impl Handle {
     fn fixed_index(&self) -> Option<u32> {
         match &*self.0 {
             HandleKind::File(file) => file.fixed_index(),
+            HandleKind::Socket(_) | HandleKind::Sim(_) => None,
+        }
+    }
+
+    /// A namespace that takes commands, while its reads and writes are such.
+    fn nvme(&self) -> Option<&NvmePlace> {
+        match &*self.0 {
+            HandleKind::File(file) => file.nvme(),
             HandleKind::Socket(_) | HandleKind::Sim(_) => None,
         }
     }

@@ -5,18 +5,18 @@
 //! while something is in flight in it, and does not park in that time.
 //!
 //! No gain is shown yet: that takes a real device. On an emulated NVMe (kernel 6.1), whose device
-//! thread fights with the poller for the same two busy CPUs, three runs with polling took turns with
-//! three without. 4 KiB reads at QD1 had medians of 233, 432 and 907 us polled, and of 159, 253 and
-//! 406 us not; in the other five cases of `--example file_io` the two kinds overlap. Polling is used
-//! only where the operator gave the driver queues for it (`nvme.poll_queues`, 0 unless set).
+//! thread fights with the poller for the same two busy CPUs, three runs with polling took turns
+//! with three without. 4 KiB reads at QD1 had medians of 233, 432 and 907 us polled, and of 159,
+//! 253 and 406 us not; in the other five cases of `--example file_io` the two kinds overlap.
+//! Polling is used only where the operator gave the driver queues for it (`nvme.poll_queues`, 0
+//! unless set).
 
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use io_uring::cqueue;
-use io_uring::squeue::Entry;
+use io_uring::{IoUring, cqueue, squeue};
 
 use super::entries::{self, Target};
 use super::fixed::FixedSlot;
@@ -24,20 +24,72 @@ use super::ring::Ring;
 use crate::buf::BufList;
 use crate::fs::FileInfo;
 use crate::op::Scratch;
-use crate::probe::build_polled_ring;
+use crate::probe::{RingFeatures, build_polled_ring};
 
 /// How long a device may take to answer the read that tries polling.
 const TRIAL_PATIENCE: Duration = Duration::from_secs(1);
 
-pub(super) struct PolledRing {
-    ring: Ring,
+pub(super) struct PolledRing<S = squeue::Entry, C = cqueue::Entry>
+where
+    S: squeue::EntryMarker,
+    C: cqueue::EntryMarker,
+{
+    ring: Ring<S, C>,
     in_flight: usize,
 }
 
 /// A file's share of the polled ring.
 pub(super) struct PolledPlace {
     slot: Option<FixedSlot>,
+    limits: Limits,
     is_on: Cell<bool>,
+}
+
+/// What a polled transfer must keep to, so that the block layer does not split it: a polled request
+/// never waits, a split one always has to, and the kernel (seen on 6.1) then tries it again for
+/// ever. The ordinary ring takes what does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) max_bytes: u64,
+    pub(super) max_segments: u64,
+    /// No transfer crosses a multiple of it; 0 when there is no such boundary.
+    pub(super) chunk_bytes: u64,
+}
+
+/// The boundary at which devices let a transfer change from one piece of memory to another, and
+/// the longest piece that is certainly one segment.
+const PAGE_BYTES: usize = 4096;
+
+/// Segments that one request of the kernel has in any case.
+const MAX_VECTORS: u64 = 256;
+
+impl Limits {
+    /// Whether the list from byte `skip` on can go to byte `offset + skip` in one piece.
+    pub(super) fn hold(&self, offset: u64, list: &BufList, mut skip: usize) -> bool {
+        let start = offset + skip as u64;
+        let len_bytes = (list.len_bytes() - skip) as u64;
+        let crosses =
+            self.chunk_bytes > 0 && start % self.chunk_bytes + len_bytes > self.chunk_bytes;
+        if len_bytes > self.max_bytes || crosses {
+            return false;
+        }
+        let (mut segments, mut is_last) = (0, false);
+        for buf in list {
+            if skip >= buf.len() {
+                skip -= buf.len();
+                continue;
+            }
+            let (at, len) = (buf.as_ptr().addr() + skip, buf.len() - skip);
+            // A gap: the one before did not end on a page, or this one does not start on one.
+            if is_last || !at.is_multiple_of(PAGE_BYTES) {
+                return false;
+            }
+            is_last = !len.is_multiple_of(PAGE_BYTES);
+            segments += len.div_ceil(PAGE_BYTES) as u64;
+            skip = 0;
+        }
+        segments <= self.max_segments.min(MAX_VECTORS)
+    }
 }
 
 /// Why a file uses the ordinary ring.
@@ -49,6 +101,8 @@ pub(super) enum NotPolled {
     Cached,
     #[error("its driver has no queues for polling (NVMe: load the module with poll_queues=N)")]
     NoQueues,
+    #[error("sysfs does not say how long its transfers may be")]
+    NoLimits,
     #[error("a polled read failed ({0})")]
     Refused(#[from] io::Error),
 }
@@ -75,7 +129,6 @@ pub(super) fn judge(
 /// Reads the start of a device by polling, in a ring of its own. Blocks up to [`TRIAL_PATIENCE`].
 pub(super) fn try_read(device: BorrowedFd<'_>, list: BufList) -> io::Result<()> {
     let (uring, features) = build_polled_ring(8, 16)?;
-    let mut ring = Ring::bare(uring, features);
     let target = Target {
         fd: device.as_raw_fd(),
         slot: None,
@@ -83,34 +136,51 @@ pub(super) fn try_read(device: BorrowedFd<'_>, list: BufList) -> io::Result<()> 
         fixed_vectors: false,
     };
     let mut scratch = Scratch::default();
-    ring.queue(entries::read(&target, 0, &list, 0, &mut scratch));
+    let entry = entries::read(&target, 0, &list, 0, &mut scratch);
+    match run_alone(Ring::bare(uring, features), entry, (list, scratch))? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        result if result < 0 => Err(io::Error::from_raw_os_error(-result)),
+        _ => Ok(()),
+    }
+}
+
+/// Runs one entry, which points to `memory`, in a ring of its own and returns its result.
+pub(super) fn run_alone<S: squeue::EntryMarker, C: cqueue::EntryMarker>(
+    mut ring: Ring<S, C>,
+    entry: S,
+    memory: (BufList, Scratch),
+) -> io::Result<i32> {
+    ring.queue(entry);
     let give_up = crate::clock::now() + TRIAL_PATIENCE;
+    let mut refused = io::Error::from(io::ErrorKind::TimedOut);
     while crate::clock::now() < give_up {
-        ring.submit()?;
+        if let Err(error) = ring.submit() {
+            refused = error;
+            break;
+        }
         if let Some(entry) = ring.uring.completion().next() {
-            return match entry.result() {
-                0 => Err(io::ErrorKind::UnexpectedEof.into()),
-                result if result < 0 => Err(io::Error::from_raw_os_error(-result)),
-                _ => Ok(()),
-            };
+            let entry: cqueue::Entry = entry.into();
+            return Ok(entry.result());
         }
     }
     // The device may still write into it.
-    std::mem::forget((list, scratch));
-    Err(io::ErrorKind::TimedOut.into())
+    std::mem::forget(memory);
+    Err(refused)
 }
 
-impl PolledRing {
-    /// Sized as, and with the same buffers registered as, the core's ordinary ring.
-    pub(super) fn new(submissions: u32, completions: u32, beside: &Ring) -> io::Result<PolledRing> {
-        let (uring, features) = build_polled_ring(submissions, completions)?;
-        Ok(PolledRing {
+impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> PolledRing<S, C> {
+    /// With the same buffers registered as in the core's ordinary ring.
+    pub(super) fn new(
+        (uring, features): (IoUring<S, C>, RingFeatures),
+        beside: &Ring,
+    ) -> PolledRing<S, C> {
+        PolledRing {
             ring: Ring::beside(uring, features, beside),
             in_flight: 0,
-        })
+        }
     }
 
-    pub(super) fn ring(&self) -> &Ring {
+    pub(super) fn ring(&self) -> &Ring<S, C> {
         &self.ring
     }
 
@@ -119,14 +189,15 @@ impl PolledRing {
     }
 
     /// A place for an open device.
-    pub(super) fn admit(&self, device: BorrowedFd<'_>) -> PolledPlace {
+    pub(super) fn admit(&self, device: BorrowedFd<'_>, limits: Limits) -> PolledPlace {
         PolledPlace {
             slot: self.ring.register(device.as_raw_fd()),
+            limits,
             is_on: Cell::new(true),
         }
     }
 
-    pub(super) fn queue(&mut self, entry: Entry) {
+    pub(super) fn queue(&mut self, entry: S) {
         self.in_flight += 1;
         self.ring.queue(entry);
     }
@@ -149,13 +220,17 @@ impl PolledRing {
         }
         let entry = self.ring.uring.completion().next()?;
         self.in_flight -= 1;
-        Some(entry)
+        Some(entry.into())
     }
 }
 
 impl PolledPlace {
     pub(super) fn index(&self) -> Option<u32> {
         self.slot.as_ref().map(FixedSlot::index)
+    }
+
+    pub(super) fn takes(&self, offset: u64, list: &BufList, skip: usize) -> bool {
+        self.limits.hold(offset, list, skip)
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -181,7 +256,37 @@ mod tests {
             supports_discard: true,
             is_direct: true,
             is_polled: false,
+            is_passthrough: false,
         }
+    }
+
+    const LIMITS: Limits = Limits {
+        max_bytes: 64 << 10,
+        max_segments: 4,
+        chunk_bytes: 1 << 20,
+    };
+
+    #[test]
+    fn what_would_be_split_is_not_polled() {
+        let pool = crate::buf::BufPool::new(4 << 20, "split").unwrap();
+        let list = |lens: &[usize]| -> BufList {
+            let bufs = lens.iter().map(|&len| pool.try_alloc(len).unwrap());
+            bufs.collect()
+        };
+        let holds = |offset, list: &BufList| LIMITS.hold(offset, list, 0);
+        assert!(holds(0, &list(&[4096])));
+        assert!(holds(0, &list(&[4096, 8192, 512])));
+        assert!(!holds(0, &list(&[20480])), "five segments");
+        assert!(!holds(0, &list(&[128 << 10])), "too long");
+        assert!(!holds(0, &list(&[512, 4096])), "a gap behind the first");
+        let inner = pool.try_alloc(8192).unwrap().slice(512..4608);
+        assert!(!holds(0, &BufList::from(inner)), "not on a page");
+        assert!(holds((1 << 20) - 4096, &list(&[4096])));
+        assert!(!holds((1 << 20) - 4096, &list(&[8192])), "over a boundary");
+        let long = list(&[16384, 4096]);
+        assert!(!LIMITS.hold(0, &long, 0));
+        assert!(LIMITS.hold(0, &long, 4096), "what is left fits");
+        assert!(!LIMITS.hold(0, &long, 512), "the rest starts off a page");
     }
 
     fn refused() -> io::Result<()> {
@@ -228,6 +333,7 @@ mod tests {
     fn polling_stops_once() {
         let place = PolledPlace {
             slot: None,
+            limits: LIMITS,
             is_on: Cell::new(true),
         };
         assert!(place.is_on());

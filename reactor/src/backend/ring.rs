@@ -12,8 +12,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 
-use io_uring::IoUring;
-use io_uring::squeue::Entry;
+use io_uring::{IoUring, Submitter, cqueue, squeue};
 
 use super::Handle;
 use super::arenas::Arenas;
@@ -22,10 +21,14 @@ use super::fixed::{FIXED_FILES, FixedSlot, FixedTable};
 use crate::buf::BufPool;
 use crate::probe::RingFeatures;
 
-pub(super) struct Ring {
-    pub(super) uring: IoUring,
+pub(super) struct Ring<S = squeue::Entry, C = cqueue::Entry>
+where
+    S: squeue::EntryMarker,
+    C: cqueue::EntryMarker,
+{
+    pub(super) uring: IoUring<S, C>,
     features: RingFeatures,
-    backlog: VecDeque<Entry>,
+    backlog: VecDeque<S>,
     files: Option<Rc<FixedTable>>,
     arenas: Option<Rc<Arenas>>,
 }
@@ -33,7 +36,7 @@ pub(super) struct Ring {
 impl Ring {
     /// Registers a table of files and, where the limit on locked memory allows it, `arenas`.
     pub(super) fn new(uring: IoUring, features: RingFeatures, arenas: &Rc<Arenas>) -> Ring {
-        let buffers = register_arenas(&uring, arenas);
+        let buffers = register_arenas(&uring.submitter(), arenas);
         if let Err(error) = &buffers {
             tracing::warn!(
                 %error,
@@ -45,9 +48,11 @@ impl Ring {
         ring.arenas = buffers.is_ok().then(|| arenas.clone());
         ring
     }
+}
 
+impl<S: squeue::EntryMarker, C: cqueue::EntryMarker> Ring<S, C> {
     /// A ring that shares the buffers registered in `other`.
-    pub(super) fn beside(uring: IoUring, features: RingFeatures, other: &Ring) -> Ring {
+    pub(super) fn beside(uring: IoUring<S, C>, features: RingFeatures, other: &Ring) -> Ring<S, C> {
         let mut ring = Ring::bare(uring, features);
         ring.add_file_table();
         if let Some(arenas) = &other.arenas {
@@ -55,14 +60,14 @@ impl Ring {
             // Sharing does not count as locked memory a second time; it came with Linux 6.12.
             let shared = submitter
                 .register_buffers_clone(other.uring.as_raw_fd())
-                .or_else(|_| register_arenas(&ring.uring, arenas));
+                .or_else(|_| register_arenas(&submitter, arenas));
             ring.arenas = shared.is_ok().then(|| arenas.clone());
         }
         ring
     }
 
     /// A ring with nothing registered in it.
-    pub(super) fn bare(uring: IoUring, features: RingFeatures) -> Ring {
+    pub(super) fn bare(uring: IoUring<S, C>, features: RingFeatures) -> Ring<S, C> {
         Ring {
             uring,
             features,
@@ -93,7 +98,7 @@ impl Ring {
     }
 
     /// Queues an entry; it reaches the kernel with the next submission.
-    pub(super) fn queue(&mut self, entry: Entry) {
+    pub(super) fn queue(&mut self, entry: S) {
         if self.backlog.is_empty() && self.push(&entry) {
             return;
         }
@@ -101,11 +106,11 @@ impl Ring {
     }
 
     /// Puts an entry in the kernel's queue if there is room.
-    fn push(&mut self, entry: &Entry) -> bool {
+    fn push(&mut self, entry: &S) -> bool {
         // SAFETY: what the entry points to (buffers, vectors, an address) belongs to its operation
         // in the table and stays valid and unmoved until the completion is reaped; see `op.rs`.
-        // Entries of cancels, listeners and the eventfd point to nothing. The buffer of the read
-        // that tries polling is leaked when that read does not complete; see `polled.rs`.
+        // Entries of cancels, listeners and the eventfd point to nothing. The buffer of a trial
+        // read is leaked when that read does not complete; see `run_alone` in `polled.rs`.
         unsafe { self.uring.submission().push(entry).is_ok() }
     }
 
@@ -151,11 +156,11 @@ impl Ring {
 /// Whether this process may register `pool` with a ring.
 pub(crate) fn try_register(uring: &IoUring, pool: BufPool) -> io::Result<()> {
     let arenas = Arenas::new(vec![pool]);
-    register_arenas(uring, &arenas)?;
+    register_arenas(&uring.submitter(), &arenas)?;
     uring.submitter().unregister_buffers()
 }
 
-fn register_arenas(uring: &IoUring, arenas: &Arenas) -> io::Result<()> {
+fn register_arenas(submitter: &Submitter<'_>, arenas: &Arenas) -> io::Result<()> {
     let pieces = arenas.pieces().iter().map(|piece| libc::iovec {
         iov_base: piece.start.cast(),
         iov_len: piece.len_bytes,
@@ -163,7 +168,7 @@ fn register_arenas(uring: &IoUring, arenas: &Arenas) -> io::Result<()> {
     let pieces: Vec<libc::iovec> = pieces.collect();
     // SAFETY: the pieces are mapped for as long as `arenas` lives, and the ring keeps it. What the
     // kernel does to the memory is decided by entries; see `push`.
-    unsafe { uring.submitter().register_buffers(&pieces) }
+    unsafe { submitter.register_buffers(&pieces) }
 }
 
 /// Errors of an enter that pass by themselves: interrupted, timed out, or the completion queue

@@ -1,7 +1,8 @@
 //! The io_uring backend: one ring per core.
 //!
 //! Entries are queued while tasks run and submitted once per turn. Reads and writes of devices that
-//! can be polled go through a second ring; see `polled.rs`.
+//! can be polled go through a second ring, and commands of NVMe through a third; see `polled.rs`
+//! and `nvme.rs`.
 //!
 //! `user_data`: an [`OpKey`] word; words whose low half is [`SPECIAL`] or above are ours (eventfd,
 //! answers to cancels, listeners). The table of operations is far smaller than that.
@@ -28,13 +29,14 @@ use super::arenas::Arenas;
 use super::entries::Target;
 use super::files::FileHandle;
 use super::listeners::{Delivery, ListenerKey, Listeners, Need};
-use super::polled::{self, PolledPlace, PolledRing};
+use super::nvme::{self, NvmePlace, NvmeRing};
+use super::polled::{self, NotPolled, PolledPlace, PolledRing};
 use super::ring::{Ring, tolerate};
 use super::{Handle, Op, Outcome, entries, files, sockets};
 use crate::buf::{BufList, BufPool};
 use crate::fs::{FileInfo, OpenOptions};
 use crate::op::{Completions, MAX_OPS, OpKey, Scratch};
-use crate::probe::build_ring;
+use crate::probe::{build_command_ring, build_polled_ring, build_ring};
 use crate::remote::Remote;
 use crate::time::Instant;
 
@@ -53,6 +55,8 @@ pub(crate) struct UringBackend {
     ring: Ring,
     // Made for the first device that can be polled.
     polled: Option<PolledRing>,
+    // Made for the first namespace that takes commands.
+    commands: Option<NvmeRing>,
     arenas: Rc<Arenas>,
     is_event_armed: bool,
     event_rang: bool,
@@ -69,6 +73,7 @@ impl UringBackend {
         Ok(UringBackend {
             ring: Ring::new(uring, features, &arenas),
             polled: None,
+            commands: None,
             arenas,
             is_event_armed: false,
             event_rang: false,
@@ -94,6 +99,10 @@ impl UringBackend {
 
     /// Queues the entry of an operation; it reaches the kernel at the end of this turn.
     pub(crate) fn submit(&mut self, key: OpKey, op: &mut Op, scratch: &mut Scratch) {
+        if self.submit_command(key, op, scratch) {
+            return;
+        }
+        let is_polled = self.polled.is_some() && is_polled(op);
         let entry = match op {
             Op::Read {
                 file,
@@ -101,7 +110,7 @@ impl UringBackend {
                 list,
                 skip,
             } => entries::read(
-                &self.transfer_target(file),
+                &self.transfer_target(file, is_polled),
                 *offset + *skip as u64,
                 list,
                 *skip,
@@ -113,7 +122,7 @@ impl UringBackend {
                 list,
                 skip,
             } => entries::write(
-                &self.transfer_target(file),
+                &self.transfer_target(file, is_polled),
                 *offset + *skip as u64,
                 list,
                 *skip,
@@ -135,9 +144,6 @@ impl UringBackend {
             }
         };
         let entry = entry.user_data(key.to_word());
-        let is_polled = op
-            .transfer_file()
-            .is_some_and(|file| file.polled().is_some());
         match &mut self.polled {
             Some(polled) if is_polled => polled.queue(entry),
             _ => self.ring.queue(entry),
@@ -156,13 +162,33 @@ impl UringBackend {
         );
     }
 
+    /// Queues a transfer as an NVMe command, if it is one. Returns whether it was.
+    fn submit_command(&mut self, key: OpKey, op: &Op, scratch: &mut Scratch) -> bool {
+        let (Some(commands), Some((file, offset, list, skip))) =
+            (&mut self.commands, op.transfer())
+        else {
+            return false;
+        };
+        let Some(place) = file.nvme() else {
+            return false;
+        };
+        let is_write = matches!(op, Op::Write { .. });
+        match place.entry(is_write, offset, (list, skip), scratch) {
+            Ok(Some(entry)) => commands.queue(entry.user_data(key.to_word())),
+            // The end of the device.
+            Ok(None) => self.finished.push_back((key, Ok(Outcome::Bytes(0)))),
+            Err(error) => self.finished.push_back((key, Err(error))),
+        }
+        true
+    }
+
     fn target(&self, file: &Handle) -> Target<'_> {
         self.ring.target(file, file.fixed_index())
     }
 
-    fn transfer_target(&self, file: &Handle) -> Target<'_> {
+    fn transfer_target(&self, file: &Handle, is_polled: bool) -> Target<'_> {
         match (&self.polled, file.polled()) {
-            (Some(polled), Some(place)) => polled.ring().target(file, place.index()),
+            (Some(polled), Some(place)) if is_polled => polled.ring().target(file, place.index()),
             _ => self.target(file),
         }
     }
@@ -170,6 +196,7 @@ impl UringBackend {
     /// Whether something is in flight whose completion does not end a [`UringBackend::park`].
     pub(crate) fn is_polling(&self) -> bool {
         self.polled.as_ref().is_some_and(PolledRing::is_busy)
+            || self.commands.as_ref().is_some_and(PolledRing::is_busy)
     }
 
     /// Submits what is queued and delivers what has completed.
@@ -178,6 +205,7 @@ impl UringBackend {
         self.enter_if_needed();
         self.drain_completions(completions);
         self.reap_polled(completions);
+        self.reap_commands(completions);
         while let Some((key, result)) = self.finished.pop_front() {
             completions.complete(key, result);
         }
@@ -212,6 +240,21 @@ impl UringBackend {
             let Some(entry) = polled.next() else { return };
             let key = OpKey::from_word(entry.user_data());
             let result = polled_outcome(completions.op_mut(key), entry.result());
+            completions.complete(key, result);
+        }
+    }
+
+    fn reap_commands(&mut self, completions: &mut Completions<'_>) {
+        let Some(commands) = &mut self.commands else {
+            return;
+        };
+        let looked = commands.look();
+        looked.expect("io_uring_enter failed while looking for commands");
+        for _ in 0..COMPLETION_ENTRIES {
+            let Some(entry) = commands.next() else { return };
+            let key = OpKey::from_word(entry.user_data());
+            let (op, scratch) = completions.op_and_scratch(key);
+            let result = command_outcome(op, scratch, entry.result());
             completions.complete(key, result);
         }
     }
@@ -332,12 +375,61 @@ impl UringBackend {
         options: &OpenOptions,
     ) -> io::Result<(Handle, FileInfo)> {
         self.ring.unregister_stale();
-        let (file, mut info) = files::open(path, options)?;
+        let sibling = nvme::block_sibling(path);
+        let (path, generic) = match &sibling {
+            Some(block) => (block.as_path(), Some(path)),
+            None => (path, None),
+        };
+        let (file, mut info) = files::open(path, options, generic.is_some())?;
         let slot = self.ring.register(file.as_raw_fd());
-        let polled = self.try_polling(path, &file, &info);
-        info.is_polled = polled.is_some();
-        let file = FileHandle::new(file, slot, polled, options);
+        let nvme = generic.and_then(|generic| self.try_commands(generic, path, options, &info));
+        let polled = match nvme {
+            Some(_) => None,
+            None => self.try_polling(path, &file, &info),
+        };
+        (info.is_polled, info.is_passthrough) = (polled.is_some(), nvme.is_some());
+        let file = FileHandle::new(file, slot, polled, options).with_nvme(nvme);
         Ok((Handle::file(file), info))
+    }
+
+    /// A way for commands to a namespace, if a trial read passes.
+    fn try_commands(
+        &mut self,
+        generic: &Path,
+        block: &Path,
+        options: &OpenOptions,
+        info: &FileInfo,
+    ) -> Option<NvmePlace> {
+        let mut open = || {
+            let mut place = nvme::open(generic, block, options, info)?;
+            let buf = self.arenas.try_alloc(info.logical_block_bytes as usize);
+            nvme::try_read(
+                &place,
+                BufList::from(buf.ok_or(io::ErrorKind::OutOfMemory)?),
+            )?;
+            let ring = match self.commands.take() {
+                Some(ring) => ring,
+                None => {
+                    let made = build_command_ring(SUBMISSION_ENTRIES, COMPLETION_ENTRIES)?;
+                    NvmeRing::new(made, &self.ring)
+                }
+            };
+            let ring = self.commands.insert(ring);
+            place.slot = ring.ring().register(place.raw_fd());
+            Ok::<NvmePlace, io::Error>(place)
+        };
+        let opened = open();
+        match &opened {
+            Ok(_) => {
+                tracing::info!(path = %generic.display(), "reads and writes are NVMe commands")
+            }
+            Err(error) => tracing::info!(
+                path = %generic.display(),
+                %error,
+                "no NVMe commands: the block device is used"
+            ),
+        }
+        opened.ok()
     }
 
     /// A place in the polled ring, which is made when there is none, for a device that it suits.
@@ -347,13 +439,18 @@ impl UringBackend {
             let buf = buf.ok_or(io::ErrorKind::OutOfMemory)?;
             polled::try_read(file.as_fd(), BufList::from(buf))
         };
-        let verdict = polled::judge(info, files::poll_setting(file).as_deref(), trial);
+        let io_poll = files::queue_setting(file, "io_poll");
+        let verdict = polled::judge(info, io_poll.as_deref(), trial);
         let admitted = verdict.and_then(|()| {
+            let limits = files::unsplit_limits(file).ok_or(NotPolled::NoLimits)?;
             let ring = match self.polled.take() {
                 Some(ring) => ring,
-                None => PolledRing::new(SUBMISSION_ENTRIES, COMPLETION_ENTRIES, &self.ring)?,
+                None => {
+                    let made = build_polled_ring(SUBMISSION_ENTRIES, COMPLETION_ENTRIES)?;
+                    PolledRing::new(made, &self.ring)
+                }
             };
-            Ok(self.polled.insert(ring).admit(file.as_fd()))
+            Ok(self.polled.insert(ring).admit(file.as_fd(), limits))
         });
         if info.is_block_device {
             match &admitted {
@@ -410,6 +507,14 @@ impl UringBackend {
     }
 }
 
+/// Whether a transfer belongs in the polled ring.
+fn is_polled(op: &Op) -> bool {
+    op.transfer().is_some_and(|(file, offset, list, skip)| {
+        file.polled()
+            .is_some_and(|place| place.takes(offset, list, skip))
+    })
+}
+
 fn cancelled() -> io::Error {
     io::Error::from_raw_os_error(libc::ECANCELED)
 }
@@ -449,6 +554,24 @@ fn polled_outcome(op: &Op, result: i32) -> io::Result<Outcome> {
         );
     }
     Err(io::ErrorKind::Interrupted.into())
+}
+
+/// What a command did: everything that its vectors name, or nothing. A namespace that no longer
+/// takes commands goes on through its block device.
+fn command_outcome(op: &Op, scratch: &Scratch, result: i32) -> io::Result<Outcome> {
+    if matches!(-result, libc::EOPNOTSUPP | libc::EAGAIN) {
+        let place = op.transfer_file().and_then(Handle::nvme);
+        if place.is_some_and(NvmePlace::stop) {
+            tracing::warn!(
+                error = -result,
+                "a namespace stopped to take commands: not used any more"
+            );
+        }
+        return Err(io::ErrorKind::Interrupted.into());
+    }
+    nvme::check(result)?;
+    let lens = scratch.iovecs.iter().map(|iovec| iovec.iov_len);
+    Ok(Outcome::Bytes(lens.sum()))
 }
 
 fn is_unsupported(error: &io::Error) -> bool {

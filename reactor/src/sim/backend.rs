@@ -354,6 +354,7 @@ impl State {
             supports_discard: entry.options.supports_discard,
             is_direct: true,
             is_polled: false,
+            is_passthrough: false,
         };
         self.files.insert(
             id,
