@@ -168,9 +168,11 @@ fn build(id: CoreId, config: CoreConfig) -> Result<Executor, ReactorError> {
     };
     let io_pool = pool(config.io_pool_bytes, "io")?;
     let engine_pool = pool(config.engine_pool_bytes, "engine")?;
-    let ring = UringBackend::new().map_err(|source| ReactorError::Ring {
-        core: core.clone(),
-        source,
+    let ring = UringBackend::new(vec![io_pool.clone(), engine_pool.clone()]).map_err(|source| {
+        ReactorError::Ring {
+            core: core.clone(),
+            source,
+        }
     })?;
     let parts = CoreParts {
         id,

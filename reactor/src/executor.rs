@@ -5,8 +5,8 @@
 //! 3. submit what the tasks queued;
 //! 4. reap completions into a list, then wake their tasks (no task code runs while reaping);
 //! 5. fire timers, and release the tasks that asked for the next turn;
-//! 6. park in the kernel until the next completion, wake or timer, but only if nothing is ready
-//!    and nothing has happened for the spin time.
+//! 6. park in the kernel until the next completion, wake or timer, but only if nothing is ready,
+//!    nothing has happened for the spin time, and no device is being polled.
 //!
 //! Steps 1 to 5 are [`Executor::turn`], which never blocks: a simulated world calls it alone.
 
@@ -209,14 +209,15 @@ impl Executor {
         }
     }
 
-    /// Step 6. Sleeps until a completion, a wake or `deadline`, unless the spin time is not over.
+    /// Step 6. Sleeps until a completion, a wake or `deadline`, unless the spin time is not over
+    /// or completions come only to those who look.
     fn park(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         let now = self.core.now();
         let may_park = match self.core.spin {
             Spin::Always => false,
             Spin::For(spin) => now.duration_since(self.last_work) >= spin,
         };
-        if !may_park {
+        if !may_park || self.core.backend().is_polling() {
             return Ok(());
         }
         // Before we announce that we sleep: a bell that rings after that must not be silenced.

@@ -24,6 +24,11 @@ pub struct FileInfo {
     pub supports_discard: bool,
     /// Whether I/O goes past the page cache.
     pub is_direct: bool,
+    /// Whether reads and writes are polled for: a core with any of them in flight does not sleep.
+    pub is_polled: bool,
+    /// Whether reads and writes are NVMe commands past the block layer; the core does not sleep then
+    /// either.
+    pub is_passthrough: bool,
 }
 
 /// How to open a file.
@@ -49,9 +54,12 @@ pub struct File {
 
 impl File {
     /// Opens a regular file or a block device with direct I/O where the file system allows it.
+    /// `/dev/ngXnY` opens the block device `/dev/nvmeXnY` for us alone, and reads and writes it by
+    /// commands past the block layer where the kernel allows that.
     ///
     /// Errors: `NotFound`, `AlreadyExists` (`create_len`), `WouldBlock` (locked by another),
-    /// `InvalidInput` (neither a file nor a block device), and what the kernel says.
+    /// `InvalidInput` (neither a file nor a block device), `ResourceBusy` (an
+    /// NVMe namespace that is mounted or claimed), and what the kernel says.
     /// Blocks the core: not for the data path.
     pub fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
         let (handle, info) = context::with_core(|core| core.backend().open_file(path, options))?;

@@ -244,6 +244,14 @@ impl<'a> Completions<'a> {
         op
     }
 
+    /// The operation with the memory that was used for its submission.
+    pub(crate) fn op_and_scratch(&mut self, key: OpKey) -> (&Op, &Scratch) {
+        let Some((op, scratch)) = self.ops.op_and_scratch(key) else {
+            panic!("operation {key:?} has no op: it was completed already");
+        };
+        (op, scratch)
+    }
+
     /// Ends the operation. Panics on a stale key or a second completion.
     pub fn complete(&mut self, key: OpKey, result: io::Result<Outcome>) {
         self.ops.complete(key, result);

@@ -2,7 +2,14 @@
 
 use std::io;
 
-use io_uring::{IoUring, Probe, opcode};
+use io_uring::{Builder, IoUring, Probe, cqueue, opcode, squeue};
+
+use crate::backend::ring::try_register;
+use crate::buf::BufPool;
+
+/// Bytes registered to see whether buffers can be: more than the usual limit on locked memory
+/// (8 MiB), less than a core's real pools.
+const TRIAL_POOL_BYTES: usize = 16 << 20;
 
 /// One thing the kernel has or lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +27,8 @@ pub struct Feature {
 pub(crate) struct RingFeatures {
     pub(crate) mode: RingMode,
     pub(crate) multishot_accept: bool,
+    /// Vectors into registered buffers.
+    pub(crate) fixed_vectors: bool,
 }
 
 /// From best to plainest.
@@ -40,7 +49,16 @@ const MODES: [RingMode; 3] = [
 ];
 
 fn build_mode(mode: RingMode, submissions: u32, completions: u32) -> io::Result<IoUring> {
-    let mut builder = IoUring::builder();
+    let builder = IoUring::builder();
+    finish_mode(builder, mode, submissions, completions)
+}
+
+fn finish_mode<S: squeue::EntryMarker, C: cqueue::EntryMarker>(
+    mut builder: Builder<S, C>,
+    mode: RingMode,
+    submissions: u32,
+    completions: u32,
+) -> io::Result<IoUring<S, C>> {
     builder.setup_cqsize(completions).setup_clamp().dontfork();
     match mode {
         RingMode::DeferTaskrun => {
@@ -79,6 +97,49 @@ pub(crate) fn build_ring(
                 let features = RingFeatures {
                     mode,
                     multishot_accept: has_multishot_accept(&ring),
+                    fixed_vectors: has_fixed_vectors(&ring),
+                };
+                return Ok((ring, features));
+            }
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+/// Makes a ring whose completions are found by looking at the devices. It takes only reads and
+/// writes of devices that can be polled; `EOPNOTSUPP` answers others.
+pub(crate) fn build_polled_ring(
+    submissions: u32,
+    completions: u32,
+) -> io::Result<(IoUring, RingFeatures)> {
+    let mut builder = IoUring::builder();
+    builder.setup_iopoll();
+    // The other modes are about interrupts and signals, of which there are none here.
+    let mode = RingMode::Plain;
+    let ring = finish_mode(builder, mode, submissions, completions)?;
+    let features = RingFeatures {
+        mode,
+        multishot_accept: false,
+        fixed_vectors: has_fixed_vectors(&ring),
+    };
+    Ok((ring, features))
+}
+
+/// Makes a ring for commands of NVMe, whose entries are larger. It came with Linux 5.19.
+pub(crate) fn build_command_ring(
+    submissions: u32,
+    completions: u32,
+) -> io::Result<(IoUring<squeue::Entry128, cqueue::Entry32>, RingFeatures)> {
+    let mut refused = io::Error::from(io::ErrorKind::Unsupported);
+    for mode in MODES {
+        let builder = IoUring::<squeue::Entry128, cqueue::Entry32>::builder();
+        match finish_mode(builder, mode, submissions, completions) {
+            Ok(ring) => {
+                let features = RingFeatures {
+                    mode,
+                    multishot_accept: false,
+                    fixed_vectors: false,
                 };
                 return Ok((ring, features));
             }
@@ -92,6 +153,10 @@ pub(crate) fn build_ring(
 /// release (5.19) that brought the operation `Socket`.
 fn has_multishot_accept(ring: &IoUring) -> bool {
     supports(ring, &[opcode::Socket::CODE])
+}
+
+fn has_fixed_vectors(ring: &IoUring) -> bool {
+    supports(ring, &[opcode::ReadvFixed::CODE, opcode::WritevFixed::CODE])
 }
 
 fn supports(ring: &IoUring, codes: &[u8]) -> bool {
@@ -197,8 +262,39 @@ fn probe_ring(ring: &IoUring) -> Vec<Feature> {
             "no descriptor lookup per file operation",
             "plain descriptors are used",
         ),
+        registered_buffers(ring),
+        feature(
+            "IOPOLL",
+            build_polled_ring(8, 16).is_ok(),
+            "block devices whose driver has queues for polling are polled",
+            "devices interrupt the core",
+        ),
+        feature(
+            "SQE128, CQE32, URING_CMD",
+            build_command_ring(8, 16).is_ok() && has(&[opcode::UringCmd80::CODE]),
+            "NVMe namespaces opened as /dev/ngXnY get commands past the block layer",
+            "their block devices are used",
+        ),
+        feature(
+            "READV_FIXED, WRITEV_FIXED",
+            has_fixed_vectors(ring),
+            "lists of registered buffers skip pinning as well",
+            "only single buffers are used as registered ones",
+        ),
     ]);
     features
+}
+
+fn registered_buffers(ring: &IoUring) -> Feature {
+    let trial = BufPool::new(TRIAL_POOL_BYTES, "trial").and_then(|pool| try_register(ring, pool));
+    Feature {
+        name: "registered buffers",
+        available: trial.is_ok(),
+        detail: match trial {
+            Ok(()) => String::from("no pinning of pages per file operation"),
+            Err(error) => format!("each operation pins its own: raise memlock (answer: {error})"),
+        },
+    }
 }
 
 fn feature(name: &'static str, available: bool, with: &str, without: &str) -> Feature {

@@ -256,3 +256,13 @@ fn the_kernel_has_what_is_required() {
         assert!(feature.available, "{feature:?}");
     }
 }
+
+#[test]
+fn the_probe_says_whether_buffers_can_be_registered() {
+    let features = cores::probe();
+    for name in ["registered buffers", "READV_FIXED, WRITEV_FIXED"] {
+        let found = features.iter().find(|feature| feature.name == name);
+        let feature = found.expect("the operator is told");
+        assert!(!feature.detail.is_empty(), "{feature:?}");
+    }
+}

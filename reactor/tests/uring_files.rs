@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use common::{Folder, run};
-use reactor::buf::{Buf, BufList, pool};
+use reactor::buf::{Buf, BufList, BufPool, engine_pool, pool};
 use reactor::fs::{File, OpenOptions};
 use reactor::{next_turn, spawn, yield_now};
 
@@ -298,5 +298,45 @@ fn operations_beyond_the_bound_wait_in_line() {
         }
         assert!(most > 256, "many are in flight at once: {most}");
         assert!(most <= 16_384, "{most}");
+    });
+}
+
+#[test]
+fn buffers_of_any_origin_carry_the_same_bytes() {
+    let folder = Folder::new("origins");
+    let path = folder.file("pool");
+    run(move || async move {
+        let file = File::open(&path, &create(1 << 20)).unwrap();
+        let foreign = BufPool::new(4 << 20, "foreign").unwrap();
+        let (io, engine) = (pool(), engine_pool());
+        // Registered alone, registered lists, unregistered, and lists over two registrations.
+        let origins: [&[&BufPool]; 7] = [
+            &[&io],
+            &[&engine],
+            &[&io, &io, &io],
+            &[&foreign],
+            &[&foreign, &foreign],
+            &[&io, &engine],
+            &[&engine, &foreign, &io],
+        ];
+        for (number, pools) in origins.into_iter().enumerate() {
+            let (mut out, mut back) = (BufList::new(), BufList::new());
+            for (slice, pool) in pools.iter().enumerate() {
+                let mut buf = pool.alloc(BLOCK).await;
+                buf.as_mut().fill((number * 16 + slice + 1) as u8);
+                out.push(buf);
+                let mut buf = pool.alloc(BLOCK).await;
+                buf.as_mut().fill(0xEE);
+                back.push(buf);
+            }
+            let offset = (number * 64 * BLOCK) as u64 / 2;
+            file.write_at(offset, out).await.0.unwrap();
+            let (result, back) = file.read_list_at(offset, back).await;
+            result.unwrap();
+            for (slice, buf) in back.iter().enumerate() {
+                let expected = (number * 16 + slice + 1) as u8;
+                assert!(buf.iter().all(|&byte| byte == expected), "origin {number}");
+            }
+        }
     });
 }

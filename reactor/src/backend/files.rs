@@ -10,6 +10,8 @@ use std::time::Duration;
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::fixed::FixedSlot;
+use super::nvme::NvmePlace;
+use super::polled::{Limits, PolledPlace};
 use crate::fs::{FileInfo, OpenOptions};
 
 /// How long `open` waits for a lock. The lock of a process that was killed lasts until the kernel
@@ -18,24 +20,51 @@ use crate::fs::{FileInfo, OpenOptions};
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const LOCK_RETRY: Duration = Duration::from_millis(5);
 
-/// An open file, with its place in the ring's table of registered files if it has one.
+/// An open file, with its place in the ring's table of registered files if it has one, and in the
+/// polled ring if it is polled.
 pub(super) struct FileHandle {
     file: File,
     fixed: Option<FixedSlot>,
+    polled: Option<PolledPlace>,
+    nvme: Option<NvmePlace>,
     is_locked: bool,
 }
 
 impl FileHandle {
-    pub(super) fn new(file: File, fixed: Option<FixedSlot>, options: &OpenOptions) -> FileHandle {
+    pub(super) fn new(
+        file: File,
+        fixed: Option<FixedSlot>,
+        polled: Option<PolledPlace>,
+        options: &OpenOptions,
+    ) -> FileHandle {
         FileHandle {
             file,
             fixed,
+            polled,
+            nvme: None,
             is_locked: options.exclusive_lock,
         }
     }
 
+    /// The same with a way for commands.
+    pub(super) fn with_nvme(self, nvme: Option<NvmePlace>) -> FileHandle {
+        let mut file = self;
+        file.nvme = nvme;
+        file
+    }
+
+    /// Its way for commands, while reads and writes go there.
+    pub(super) fn nvme(&self) -> Option<&NvmePlace> {
+        self.nvme.as_ref().filter(|place| place.is_on())
+    }
+
     pub(super) fn fixed_index(&self) -> Option<u32> {
         self.fixed.as_ref().map(FixedSlot::index)
+    }
+
+    /// Its place in the polled ring, while reads and writes go there.
+    pub(super) fn polled(&self) -> Option<&PolledPlace> {
+        self.polled.as_ref().filter(|place| place.is_on())
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -56,8 +85,29 @@ impl Drop for FileHandle {
 }
 
 /// Opens, locks and (with `create_len`) makes a file. Blocks.
-pub(super) fn open(path: &Path, options: &OpenOptions) -> io::Result<(File, FileInfo)> {
-    let (file, is_direct) = open_direct(path, options)?;
+///
+/// With `is_claimed` a block device is ours alone: nobody mounts it or claims it meanwhile
+/// (`ResourceBusy` when somebody has).
+pub(super) fn open(
+    path: &Path,
+    options: &OpenOptions,
+    is_claimed: bool,
+) -> io::Result<(File, FileInfo)> {
+    let claim = if is_claimed { libc::O_EXCL } else { 0 };
+    let give_up = crate::clock::now() + LOCK_PATIENCE;
+    let (file, is_direct) = loop {
+        match open_direct(path, options, claim) {
+            // As a lock, a claim ends a little after its owner.
+            Err(error)
+                if error.kind() == io::ErrorKind::ResourceBusy
+                    && is_claimed
+                    && crate::clock::now() < give_up =>
+            {
+                crate::clock::block_for(LOCK_RETRY);
+            }
+            opened => break opened?,
+        }
+    };
     if options.exclusive_lock {
         lock(&file)?;
     }
@@ -72,7 +122,7 @@ pub(super) fn open(path: &Path, options: &OpenOptions) -> io::Result<(File, File
     Ok((file, info))
 }
 
-fn open_direct(path: &Path, options: &OpenOptions) -> io::Result<(File, bool)> {
+fn open_direct(path: &Path, options: &OpenOptions, claim: libc::c_int) -> io::Result<(File, bool)> {
     if options.create_len.is_none() {
         // Before opening: opening a pipe or a tape by mistake can hang or move it.
         check_kind(&fs::metadata(path)?)?;
@@ -83,12 +133,12 @@ fn open_direct(path: &Path, options: &OpenOptions) -> io::Result<(File, bool)> {
         .create_new(options.create_len.is_some());
     // O_NONBLOCK: opening a pipe or a tape by mistake must not hang the core.
     open.mode(0o600)
-        .custom_flags(libc::O_DIRECT | libc::O_NONBLOCK);
+        .custom_flags(libc::O_DIRECT | libc::O_NONBLOCK | claim);
     match open.open(path) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             // Some file systems make the file before they refuse O_DIRECT.
             open.create_new(false).create(options.create_len.is_some());
-            let file = open.custom_flags(0).open(path)?;
+            let file = open.custom_flags(claim).open(path)?;
             tracing::warn!(path = %path.display(), "no direct I/O here: the page cache is used");
             Ok((file, false))
         }
@@ -149,6 +199,25 @@ fn describe(file: &File, is_direct: bool) -> io::Result<FileInfo> {
         supports_discard: !is_block_device
             || number("write_zeroes_max_bytes").is_some_and(|bytes| bytes > 0),
         is_direct,
+        is_polled: false,
+        is_passthrough: false,
+    })
+}
+
+/// A limit or setting of a block device, in the words of sysfs.
+pub(super) fn queue_setting(device: &File, name: &str) -> Option<String> {
+    let queue = queue_folder(device.metadata().ok()?.rdev())?;
+    let text = fs::read_to_string(queue.join(name)).ok()?;
+    Some(text.trim().to_owned())
+}
+
+/// What keeps a transfer of a block device in one piece.
+pub(super) fn unsplit_limits(device: &File) -> Option<Limits> {
+    let number = |name: &str| queue_setting(device, name)?.parse::<u64>().ok();
+    Some(Limits {
+        max_bytes: number("max_sectors_kb")? << 10,
+        max_segments: number("max_segments")?,
+        chunk_bytes: number("chunk_sectors")? << 9,
     })
 }
 
@@ -180,7 +249,7 @@ mod tests {
             read_only: true,
             ..OpenOptions::default()
         };
-        let error = open(&std::env::temp_dir(), &read).unwrap_err();
+        let error = open(&std::env::temp_dir(), &read, false).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
 
@@ -192,7 +261,7 @@ mod tests {
             read_only: true,
             ..OpenOptions::default()
         };
-        let error = open(&path, &read).unwrap_err();
+        let error = open(&path, &read, false).unwrap_err();
         fs::remove_file(&path).unwrap();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
@@ -203,7 +272,7 @@ mod tests {
             read_only: true,
             ..OpenOptions::default()
         };
-        let error = open(Path::new("/dev/null"), &read).unwrap_err();
+        let error = open(Path::new("/dev/null"), &read, false).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
 }

@@ -39,14 +39,20 @@ use crate::op::{Completions, OpKey, OpTable};
 use crate::remote::Remote;
 use crate::time::Instant;
 
+mod arenas;
 mod entries;
 mod files;
 mod fixed;
 mod listeners;
+mod nvme;
+mod polled;
+pub(crate) mod ring;
 mod sockets;
 pub(crate) mod uring;
 
 use files::FileHandle;
+use nvme::NvmePlace;
+use polled::PolledPlace;
 pub(crate) use uring::UringBackend;
 
 /// One operation that completes later. It owns what the kernel may touch, so dropping the future
@@ -114,6 +120,31 @@ pub enum Op {
 }
 
 impl Op {
+    /// The file of a read or write.
+    fn transfer_file(&self) -> Option<&Handle> {
+        self.transfer().map(|(file, ..)| file)
+    }
+
+    /// File, offset, list and bytes done before of a read or write.
+    fn transfer(&self) -> Option<(&Handle, u64, &BufList, usize)> {
+        let (Op::Read {
+            file,
+            offset,
+            list,
+            skip,
+        }
+        | Op::Write {
+            file,
+            offset,
+            list,
+            skip,
+        }) = self
+        else {
+            return None;
+        };
+        Some((file, *offset, list, *skip))
+    }
+
     /// Whether the op can wait for a peer for ever, so that its future's end must cancel it. Disk
     /// operations always complete by themselves.
     pub fn waits_for_peer(&self) -> bool {
@@ -207,6 +238,22 @@ impl Handle {
     fn fixed_index(&self) -> Option<u32> {
         match &*self.0 {
             HandleKind::File(file) => file.fixed_index(),
+            HandleKind::Socket(_) | HandleKind::Sim(_) => None,
+        }
+    }
+
+    /// A namespace that takes commands, while its reads and writes are such.
+    fn nvme(&self) -> Option<&NvmePlace> {
+        match &*self.0 {
+            HandleKind::File(file) => file.nvme(),
+            HandleKind::Socket(_) | HandleKind::Sim(_) => None,
+        }
+    }
+
+    /// A file's place in the polled ring, while its reads and writes go there.
+    fn polled(&self) -> Option<&PolledPlace> {
+        match &*self.0 {
+            HandleKind::File(file) => file.polled(),
             HandleKind::Socket(_) | HandleKind::Sim(_) => None,
         }
     }
@@ -310,6 +357,14 @@ impl Backend {
 
     pub(crate) fn is_sim(&self) -> bool {
         matches!(self, Backend::Sim(_))
+    }
+
+    /// Whether completions come only if the core goes on looking for them.
+    pub(crate) fn is_polling(&self) -> bool {
+        match self {
+            Backend::Uring(backend) => backend.is_polling(),
+            Backend::Sim(_) => false,
+        }
     }
 
     /// Takes note of the op that the table holds under `key`.

@@ -1,14 +1,14 @@
 //! The io_uring backend: one ring per core.
 //!
-//! Entries are queued while tasks run and submitted once per turn. When the kernel's queue is full
-//! they wait in a queue of ours, which the table of operations bounds (plus one entry per cancel,
-//! listener and eventfd).
+//! Entries are queued while tasks run and submitted once per turn. Reads and writes of devices that
+//! can be polled go through a second ring, and commands of NVMe through a third; see `polled.rs`
+//! and `nvme.rs`.
 //!
 //! `user_data`: an [`OpKey`] word; words whose low half is [`SPECIAL`] or above are ours (eventfd,
 //! answers to cancels, listeners). The table of operations is far smaller than that.
 #![expect(
     unsafe_code,
-    reason = "entries name memory that the kernel reads and writes"
+    reason = "an accepted connection's descriptor is taken over"
 )]
 
 use std::collections::VecDeque;
@@ -23,15 +23,20 @@ use std::time::Duration;
 
 use io_uring::squeue::Entry;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode};
+use io_uring::{cqueue, opcode};
 
+use super::arenas::Arenas;
+use super::entries::Target;
 use super::files::FileHandle;
-use super::fixed::FixedTable;
 use super::listeners::{Delivery, ListenerKey, Listeners, Need};
+use super::nvme::{self, NvmePlace, NvmeRing};
+use super::polled::{self, NotPolled, PolledPlace, PolledRing};
+use super::ring::{Ring, tolerate};
 use super::{Handle, Op, Outcome, entries, files, sockets};
+use crate::buf::{BufList, BufPool};
 use crate::fs::{FileInfo, OpenOptions};
 use crate::op::{Completions, MAX_OPS, OpKey, Scratch};
-use crate::probe::{RingFeatures, build_ring};
+use crate::probe::{build_command_ring, build_polled_ring, build_ring};
 use crate::remote::Remote;
 use crate::time::Instant;
 
@@ -47,29 +52,29 @@ const IGNORED: u64 = u64::MAX - 1;
 const _: () = assert!(MAX_OPS < SPECIAL as usize);
 
 pub(crate) struct UringBackend {
-    ring: IoUring,
-    features: RingFeatures,
-    backlog: VecDeque<Entry>,
+    ring: Ring,
+    // Made for the first device that can be polled.
+    polled: Option<PolledRing>,
+    // Made for the first namespace that takes commands.
+    commands: Option<NvmeRing>,
+    arenas: Rc<Arenas>,
     is_event_armed: bool,
     event_rang: bool,
     listeners: Listeners,
     finished: VecDeque<(OpKey, io::Result<Outcome>)>,
-    fixed: Option<Rc<FixedTable>>,
     random: File,
 }
 
 impl UringBackend {
-    /// A ring for this thread, with what the kernel has.
-    pub(crate) fn new() -> io::Result<UringBackend> {
-        let (ring, features) = build_ring(SUBMISSION_ENTRIES, COMPLETION_ENTRIES)?;
-        let registered = ring
-            .submitter()
-            .register_files_sparse(super::fixed::FIXED_FILES);
+    /// A ring for this thread, with what the kernel has. `pools` are this core's.
+    pub(crate) fn new(pools: Vec<BufPool>) -> io::Result<UringBackend> {
+        let (uring, features) = build_ring(SUBMISSION_ENTRIES, COMPLETION_ENTRIES)?;
+        let arenas = Rc::new(Arenas::new(pools));
         Ok(UringBackend {
-            fixed: registered.is_ok().then(FixedTable::new),
-            ring,
-            features,
-            backlog: VecDeque::with_capacity(256),
+            ring: Ring::new(uring, features, &arenas),
+            polled: None,
+            commands: None,
+            arenas,
             is_event_armed: false,
             event_rang: false,
             listeners: Listeners::default(),
@@ -94,25 +99,41 @@ impl UringBackend {
 
     /// Queues the entry of an operation; it reaches the kernel at the end of this turn.
     pub(crate) fn submit(&mut self, key: OpKey, op: &mut Op, scratch: &mut Scratch) {
+        if self.submit_command(key, op, scratch) {
+            return;
+        }
+        let is_polled = self.polled.is_some() && is_polled(op);
         let entry = match op {
             Op::Read {
                 file,
                 offset,
                 list,
                 skip,
-            } => entries::read(file, *offset + *skip as u64, list, *skip, scratch),
+            } => entries::read(
+                &self.transfer_target(file, is_polled),
+                *offset + *skip as u64,
+                list,
+                *skip,
+                scratch,
+            ),
             Op::Write {
                 file,
                 offset,
                 list,
                 skip,
-            } => entries::write(file, *offset + *skip as u64, list, *skip, scratch),
-            Op::Sync { file } => entries::sync(file),
+            } => entries::write(
+                &self.transfer_target(file, is_polled),
+                *offset + *skip as u64,
+                list,
+                *skip,
+                scratch,
+            ),
+            Op::Sync { file } => entries::sync(&self.target(file)),
             Op::Discard {
                 file,
                 offset,
                 len_bytes,
-            } => entries::discard(file, *offset, *len_bytes),
+            } => entries::discard(&self.target(file), *offset, *len_bytes),
             Op::Readable { socket } => entries::poll(socket, libc::POLLIN | libc::POLLRDHUP),
             Op::Writable { socket } => entries::poll(socket, libc::POLLOUT),
             Op::Connect { socket, addr } => entries::connect(socket, *addr, scratch),
@@ -122,7 +143,11 @@ impl UringBackend {
                 return self.meet(need);
             }
         };
-        self.queue(entry.user_data(key.to_word()));
+        let entry = entry.user_data(key.to_word());
+        match &mut self.polled {
+            Some(polled) if is_polled => polled.queue(entry),
+            _ => self.ring.queue(entry),
+        }
     }
 
     pub(crate) fn cancel(&mut self, key: OpKey) {
@@ -130,42 +155,57 @@ impl UringBackend {
             self.finished.push_back((key, Err(cancelled())));
             return;
         }
-        self.queue(
+        self.ring.queue(
             opcode::AsyncCancel::new(key.to_word())
                 .build()
                 .user_data(IGNORED),
         );
     }
 
-    fn queue(&mut self, entry: Entry) {
-        if self.backlog.is_empty() && self.push(&entry) {
-            return;
+    /// Queues a transfer as an NVMe command, if it is one. Returns whether it was.
+    fn submit_command(&mut self, key: OpKey, op: &Op, scratch: &mut Scratch) -> bool {
+        let (Some(commands), Some((file, offset, list, skip))) =
+            (&mut self.commands, op.transfer())
+        else {
+            return false;
+        };
+        let Some(place) = file.nvme() else {
+            return false;
+        };
+        let is_write = matches!(op, Op::Write { .. });
+        match place.entry(is_write, offset, (list, skip), scratch) {
+            Ok(Some(entry)) => commands.queue(entry.user_data(key.to_word())),
+            // The end of the device.
+            Ok(None) => self.finished.push_back((key, Ok(Outcome::Bytes(0)))),
+            Err(error) => self.finished.push_back((key, Err(error))),
         }
-        self.backlog.push_back(entry);
+        true
     }
 
-    /// Puts an entry in the kernel's queue if there is room.
-    fn push(&mut self, entry: &Entry) -> bool {
-        // SAFETY: what the entry points to (buffers, vectors, an address) belongs to its operation
-        // in the table and stays valid and unmoved until the completion is reaped; see `op.rs`.
-        // Entries of cancels, listeners and the eventfd point to nothing.
-        unsafe { self.ring.submission().push(entry).is_ok() }
+    fn target(&self, file: &Handle) -> Target<'_> {
+        self.ring.target(file, file.fixed_index())
     }
 
-    fn flush_backlog(&mut self) {
-        while let Some(entry) = self.backlog.pop_front() {
-            if !self.push(&entry) {
-                self.backlog.push_front(entry);
-                return;
-            }
+    fn transfer_target(&self, file: &Handle, is_polled: bool) -> Target<'_> {
+        match (&self.polled, file.polled()) {
+            (Some(polled), Some(place)) if is_polled => polled.ring().target(file, place.index()),
+            _ => self.target(file),
         }
+    }
+
+    /// Whether something is in flight whose completion does not end a [`UringBackend::park`].
+    pub(crate) fn is_polling(&self) -> bool {
+        self.polled.as_ref().is_some_and(PolledRing::is_busy)
+            || self.commands.as_ref().is_some_and(PolledRing::is_busy)
     }
 
     /// Submits what is queued and delivers what has completed.
     pub(crate) fn reap(&mut self, completions: &mut Completions<'_>) {
-        self.unregister_stale();
+        self.ring.unregister_stale();
         self.enter_if_needed();
         self.drain_completions(completions);
+        self.reap_polled(completions);
+        self.reap_commands(completions);
         while let Some((key, result)) = self.finished.pop_front() {
             completions.complete(key, result);
         }
@@ -173,27 +213,56 @@ impl UringBackend {
 
     fn enter_if_needed(&mut self) {
         loop {
-            self.flush_backlog();
-            let submission = self.ring.submission();
+            let all_queued = self.ring.flush_backlog();
+            let submission = self.ring.uring.submission();
             let asks = submission.taskrun() || submission.cq_overflow();
             if submission.is_empty() && !asks {
                 return;
             }
             drop(submission);
             let entered = self.ring.submit();
-            tolerate(entered).expect("io_uring_enter failed while submitting");
+            entered.expect("io_uring_enter failed while submitting");
             // A full queue has more behind it; with a full completion queue the kernel refuses
             // entries until completions were taken, so the rest waits for the next turn.
-            if self.backlog.is_empty() || !self.ring.submission().is_empty() {
+            if all_queued || !self.ring.uring.submission().is_empty() {
                 return;
             }
+        }
+    }
+
+    fn reap_polled(&mut self, completions: &mut Completions<'_>) {
+        let Some(polled) = &mut self.polled else {
+            return;
+        };
+        let looked = polled.look();
+        looked.expect("io_uring_enter failed while polling");
+        for _ in 0..COMPLETION_ENTRIES {
+            let Some(entry) = polled.next() else { return };
+            let key = OpKey::from_word(entry.user_data());
+            let result = polled_outcome(completions.op_mut(key), entry.result());
+            completions.complete(key, result);
+        }
+    }
+
+    fn reap_commands(&mut self, completions: &mut Completions<'_>) {
+        let Some(commands) = &mut self.commands else {
+            return;
+        };
+        let looked = commands.look();
+        looked.expect("io_uring_enter failed while looking for commands");
+        for _ in 0..COMPLETION_ENTRIES {
+            let Some(entry) = commands.next() else { return };
+            let key = OpKey::from_word(entry.user_data());
+            let (op, scratch) = completions.op_and_scratch(key);
+            let result = command_outcome(op, scratch, entry.result());
+            completions.complete(key, result);
         }
     }
 
     fn drain_completions(&mut self, completions: &mut Completions<'_>) {
         // One batch per turn: completions of this batch cannot make the loop longer.
         for _ in 0..COMPLETION_ENTRIES {
-            let Some(entry) = self.ring.completion().next() else {
+            let Some(entry) = self.ring.uring.completion().next() else {
                 return;
             };
             self.completed(&entry, completions);
@@ -250,17 +319,19 @@ impl UringBackend {
     fn meet(&mut self, need: Need) {
         match need {
             Need::Nothing => {}
-            Need::Arm(key, fd) => self.queue(self.accept_entry(fd).user_data(listener_word(key))),
+            Need::Arm(key, fd) => self
+                .ring
+                .queue(self.accept_entry(fd).user_data(listener_word(key))),
             Need::Stop(key) => {
                 let cancel = opcode::AsyncCancel::new(listener_word(key));
-                self.queue(cancel.build().user_data(IGNORED));
+                self.ring.queue(cancel.build().user_data(IGNORED));
             }
         }
     }
 
     fn accept_entry(&self, fd: RawFd) -> Entry {
         let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        if self.features.multishot_accept {
+        if self.ring.features().multishot_accept {
             return opcode::AcceptMulti::new(Fd(fd)).flags(flags).build();
         }
         opcode::Accept::new(Fd(fd), ptr::null_mut(), ptr::null_mut())
@@ -270,20 +341,19 @@ impl UringBackend {
 
     /// Sleeps until a completion, the core's eventfd (see `arm_event`) or the timeout.
     pub(crate) fn park(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        if !self.finished.is_empty() {
+        if !self.finished.is_empty() || self.is_polling() {
             return Ok(());
         }
-        self.flush_backlog();
-        if !self.backlog.is_empty() {
+        if !self.ring.flush_backlog() {
             // What is not submitted would never wake us.
-            return tolerate(self.ring.submit());
+            return self.ring.submit();
         }
         let mut args = SubmitArgs::new();
         let timespec = timeout.map(Timespec::from);
         if let Some(timespec) = &timespec {
             args = args.timespec(timespec);
         }
-        tolerate(self.ring.submitter().submit_with_args(1, &args))
+        tolerate(self.ring.uring.submitter().submit_with_args(1, &args))
     }
 
     /// Silences the core's eventfd and polls it. While the core is announced as sleeping this would
@@ -294,7 +364,7 @@ impl UringBackend {
         }
         if !self.is_event_armed {
             let poll = opcode::PollAdd::new(Fd(remote.event_fd()), libc::POLLIN as u32);
-            self.queue(poll.build().user_data(EVENT));
+            self.ring.queue(poll.build().user_data(EVENT));
             self.is_event_armed = true;
         }
     }
@@ -304,29 +374,91 @@ impl UringBackend {
         path: &Path,
         options: &OpenOptions,
     ) -> io::Result<(Handle, FileInfo)> {
-        self.unregister_stale();
-        let (file, info) = files::open(path, options)?;
-        let slot = self.fixed.as_ref().and_then(|table| table.take());
-        let registered = slot.filter(|slot| self.register(slot.index(), file.as_raw_fd()));
-        Ok((
-            Handle::file(FileHandle::new(file, registered, options)),
-            info,
-        ))
+        self.ring.unregister_stale();
+        let sibling = nvme::block_sibling(path);
+        let (path, generic) = match &sibling {
+            Some(block) => (block.as_path(), Some(path)),
+            None => (path, None),
+        };
+        let (file, mut info) = files::open(path, options, generic.is_some())?;
+        let slot = self.ring.register(file.as_raw_fd());
+        let nvme = generic.and_then(|generic| self.try_commands(generic, path, options, &info));
+        let polled = match nvme {
+            Some(_) => None,
+            None => self.try_polling(path, &file, &info),
+        };
+        (info.is_polled, info.is_passthrough) = (polled.is_some(), nvme.is_some());
+        let file = FileHandle::new(file, slot, polled, options).with_nvme(nvme);
+        Ok((Handle::file(file), info))
     }
 
-    fn register(&self, index: u32, fd: RawFd) -> bool {
-        self.ring
-            .submitter()
-            .register_files_update(index, &[fd])
-            .is_ok()
-    }
-
-    fn unregister_stale(&mut self) {
-        if let Some(fixed) = &self.fixed {
-            fixed.sweep(|index| {
-                self.register(index, -1);
-            });
+    /// A way for commands to a namespace, if a trial read passes.
+    fn try_commands(
+        &mut self,
+        generic: &Path,
+        block: &Path,
+        options: &OpenOptions,
+        info: &FileInfo,
+    ) -> Option<NvmePlace> {
+        let mut open = || {
+            let mut place = nvme::open(generic, block, options, info)?;
+            let buf = self.arenas.try_alloc(info.logical_block_bytes as usize);
+            nvme::try_read(
+                &place,
+                BufList::from(buf.ok_or(io::ErrorKind::OutOfMemory)?),
+            )?;
+            let ring = match self.commands.take() {
+                Some(ring) => ring,
+                None => {
+                    let made = build_command_ring(SUBMISSION_ENTRIES, COMPLETION_ENTRIES)?;
+                    NvmeRing::new(made, &self.ring)
+                }
+            };
+            let ring = self.commands.insert(ring);
+            place.slot = ring.ring().register(place.raw_fd());
+            Ok::<NvmePlace, io::Error>(place)
+        };
+        let opened = open();
+        match &opened {
+            Ok(_) => {
+                tracing::info!(path = %generic.display(), "reads and writes are NVMe commands")
+            }
+            Err(error) => tracing::info!(
+                path = %generic.display(),
+                %error,
+                "no NVMe commands: the block device is used"
+            ),
         }
+        opened.ok()
+    }
+
+    /// A place in the polled ring, which is made when there is none, for a device that it suits.
+    fn try_polling(&mut self, path: &Path, file: &File, info: &FileInfo) -> Option<PolledPlace> {
+        let trial = || {
+            let buf = self.arenas.try_alloc(info.logical_block_bytes as usize);
+            let buf = buf.ok_or(io::ErrorKind::OutOfMemory)?;
+            polled::try_read(file.as_fd(), BufList::from(buf))
+        };
+        let io_poll = files::queue_setting(file, "io_poll");
+        let verdict = polled::judge(info, io_poll.as_deref(), trial);
+        let admitted = verdict.and_then(|()| {
+            let limits = files::unsplit_limits(file).ok_or(NotPolled::NoLimits)?;
+            let ring = match self.polled.take() {
+                Some(ring) => ring,
+                None => {
+                    let made = build_polled_ring(SUBMISSION_ENTRIES, COMPLETION_ENTRIES)?;
+                    PolledRing::new(made, &self.ring)
+                }
+            };
+            Ok(self.polled.insert(ring).admit(file.as_fd(), limits))
+        });
+        if info.is_block_device {
+            match &admitted {
+                Ok(_) => tracing::info!(path = %path.display(), "this device is polled"),
+                Err(why) => tracing::info!(path = %path.display(), %why, "not polled"),
+            }
+        }
+        admitted.ok()
     }
 
     pub(crate) fn listen(&mut self, addr: SocketAddr) -> io::Result<(Handle, SocketAddr)> {
@@ -375,6 +507,14 @@ impl UringBackend {
     }
 }
 
+/// Whether a transfer belongs in the polled ring.
+fn is_polled(op: &Op) -> bool {
+    op.transfer().is_some_and(|(file, offset, list, skip)| {
+        file.polled()
+            .is_some_and(|place| place.takes(offset, list, skip))
+    })
+}
+
 fn cancelled() -> io::Error {
     io::Error::from_raw_os_error(libc::ECANCELED)
 }
@@ -399,18 +539,41 @@ fn outcome(op: &Op, result: i32) -> io::Result<Outcome> {
     }
 }
 
-fn is_unsupported(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
+/// As [`outcome`]. A device that no longer takes polled I/O (its driver was loaded again without
+/// queues for it), or not so much of it, is not polled any more, and its transfers continue in the
+/// ordinary ring as after an interruption.
+fn polled_outcome(op: &Op, result: i32) -> io::Result<Outcome> {
+    if !matches!(-result, libc::EOPNOTSUPP | libc::EAGAIN) {
+        return outcome(op, result);
+    }
+    let place = op.transfer_file().and_then(Handle::polled);
+    if place.is_some_and(PolledPlace::stop) {
+        tracing::warn!(
+            error = -result,
+            "a device stopped to take polled I/O: not polled any more"
+        );
+    }
+    Err(io::ErrorKind::Interrupted.into())
 }
 
-/// Errors of an enter that pass by themselves: interrupted, timed out, or the completion queue
-/// must be drained first.
-fn tolerate(entered: io::Result<usize>) -> io::Result<()> {
-    match entered {
-        Ok(_) => Ok(()),
-        Err(error) => match error.raw_os_error() {
-            Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
-            _ => Err(error),
-        },
+/// What a command did: everything that its vectors name, or nothing. A namespace that no longer
+/// takes commands goes on through its block device.
+fn command_outcome(op: &Op, scratch: &Scratch, result: i32) -> io::Result<Outcome> {
+    if matches!(-result, libc::EOPNOTSUPP | libc::EAGAIN) {
+        let place = op.transfer_file().and_then(Handle::nvme);
+        if place.is_some_and(NvmePlace::stop) {
+            tracing::warn!(
+                error = -result,
+                "a namespace stopped to take commands: not used any more"
+            );
+        }
+        return Err(io::ErrorKind::Interrupted.into());
     }
+    nvme::check(result)?;
+    let lens = scratch.iovecs.iter().map(|iovec| iovec.iov_len);
+    Ok(Outcome::Bytes(lens.sum()))
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
 }

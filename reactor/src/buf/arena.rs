@@ -55,6 +55,11 @@ impl Arena {
         self.is_huge
     }
 
+    /// Where it is and how long.
+    pub(super) fn extent(&self) -> (*mut u8, usize) {
+        (self.start.as_ptr(), self.len_bytes)
+    }
+
     fn at(&self, offset: usize, len_bytes: usize) -> NonNull<u8> {
         assert!(
             offset + len_bytes <= self.len_bytes,

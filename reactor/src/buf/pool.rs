@@ -61,7 +61,7 @@ struct Class {
 impl BufPool {
     /// Reserves `bytes_total` bytes (at least 4 MiB) and cuts them into buffers: 3/16 in 4 KiB,
     /// 2/16 in 16 KiB, 2/16 in 64 KiB, 4/16 in 256 KiB, 5/16 in 1 MiB + 8 KiB. Memory is committed
-    /// when first touched. `InvalidInput` when smaller or above 1 TiB.
+    /// when first touched, a core's own pools at its start (its ring pins them). `InvalidInput` when smaller or above 1 TiB.
     pub fn new(bytes_total: usize, name: &str) -> io::Result<BufPool> {
         if !(MIN_POOL_BYTES..=1 << 40).contains(&bytes_total) {
             return Err(io::Error::new(
@@ -139,6 +139,11 @@ impl BufPool {
             .in_use_bytes
             .fetch_add(shared.capacity_of(id), Ordering::Relaxed);
         Some(Buf::claim(shared.clone(), id, len))
+    }
+
+    /// The mapped memory that every buffer of this pool lies in: where and how long.
+    pub(crate) fn memory(&self) -> (*mut u8, usize) {
+        self.shared.arena.extent()
     }
 
     /// Bytes of the buffers that are out, each counted with its whole size.
