@@ -181,6 +181,13 @@ fn pool(pool: &PoolConfig) -> Check {
     let name = format!("pool {}", pool.name);
     let (verdict, detail) = match fs::metadata(&pool.path) {
         Ok(found) if found.file_type().is_block_device() => block_device(&pool.path),
+        Ok(found) if found.file_type().is_char_device() => {
+            let path = pool.path.display();
+            (
+                Verdict::Ok,
+                format!("NVMe generic device {path}: commands go past the block layer"),
+            )
+        }
         Ok(found) if found.is_file() => (Verdict::Ok, format!("file of {}", bytes(found.len()))),
         Ok(_) => (
             Verdict::Problem,
