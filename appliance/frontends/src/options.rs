@@ -32,7 +32,7 @@ pub struct TargetOptions {
     pub max_h2c_data_bytes: u32,
     /// Connections of this core's target at the same time; more are closed at once.
     pub max_connections: usize,
-    /// Connections that have not finished Connect; more are closed at once.
+    /// Connections that have not finished Connect; a newer one closes the oldest.
     pub max_unconnected: usize,
     /// Agree to header digests when the host offers them.
     pub header_digest: bool,

@@ -23,7 +23,7 @@ use crate::nvmf::handover::{Handover, TargetMessage};
 use crate::nvmf::outcome::Outcome;
 use crate::nvmf::plan::{DataPlace, Transfer};
 use crate::nvmf::port::CloseReason;
-use crate::nvmf::target::Target;
+use crate::nvmf::target::{Greeting, Target};
 
 /// Transfer tag for the data of a Connect that does not come in its capsule.
 const CONNECT_TTAG: u16 = 0;
@@ -63,7 +63,7 @@ pub(super) async fn fresh(target: &Target, stream: TcpStream, peer: SocketAddr) 
         local,
         sqhd: 0,
     };
-    let greeted = guest.timed(None).await;
+    let greeted = guest.timed(&pass, None).await;
     drop(pass);
     finish(guest, greeted).await
 }
@@ -82,7 +82,8 @@ pub(super) async fn resumed(target: &Target, handover: Handover) -> Option<Greet
         local: handover.local,
         sqhd: handover.sqhd,
     };
-    let greeted = guest.timed(Some((handover.sqe, handover.request))).await;
+    let command = Some((handover.sqe, handover.request));
+    let greeted = guest.timed(&pass, command).await;
     drop(pass);
     finish(guest, greeted).await
 }
@@ -114,14 +115,20 @@ async fn finish(guest: Guest<'_>, step: Result<Step, CloseReason>) -> Option<Gre
 }
 
 impl Guest<'_> {
-    /// Runs to a connected queue, within the time a new connection has.
-    async fn timed(&mut self, connect: Option<(Sqe, ConnectRequest)>) -> Result<Step, CloseReason> {
+    /// Runs to a connected queue, within the time a new connection has and while there is room.
+    async fn timed(
+        &mut self,
+        pass: &Greeting,
+        connect: Option<(Sqe, ConnectRequest)>,
+    ) -> Result<Step, CloseReason> {
         let limit = self.target.options().connect_timeout;
         let target = self.target.clone();
         let steps = async {
-            match reactor::time::timeout(limit, self.run(connect)).await {
-                Ok(step) => step,
-                Err(_) => Err(CloseReason::ConnectTimeout),
+            let run = reactor::time::timeout(limit, self.run(connect));
+            match net::first(run, pass.crowded_out()).await {
+                Some(Ok(step)) => step,
+                Some(Err(_)) => Err(CloseReason::ConnectTimeout),
+                None => Err(CloseReason::Limit),
             }
         };
         target

@@ -1,7 +1,7 @@
 //! The target of one core: its subsystems, its connections, and what the binary does with it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -39,7 +39,11 @@ struct Inner {
     connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
     listeners: RefCell<Vec<Weak<Listener>>>,
     last_connection: Cell<u64>,
+    /// Sockets that are being greeted, those that were told to go included.
     greeting: Cell<usize>,
+    /// Those that may stay, by age.
+    guests: RefCell<BTreeSet<u64>>,
+    crowded: Notify,
     gone: Notify,
     shutdown: Notify,
     closing: Cell<bool>,
@@ -65,6 +69,8 @@ impl Target {
             listeners: RefCell::default(),
             last_connection: Cell::new(0),
             greeting: Cell::new(0),
+            guests: RefCell::default(),
+            crowded: Notify::new(),
             gone: Notify::new(),
             shutdown: Notify::new(),
             closing: Cell::new(false),
@@ -215,19 +221,32 @@ impl Target {
     }
 
     /// Counts a socket that is being greeted; none when there are too many.
+    ///
+    /// Above `max_unconnected` the oldest has to go: who says nothing for long must not keep a
+    /// host out that does.
     pub(crate) fn begin_greeting(&self) -> Option<Greeting> {
         let options = &self.0.options;
         let connections = self.0.connections.borrow().len();
         let greeting = self.0.greeting.get();
         if self.0.closing.get()
-            || greeting >= options.max_unconnected
+            || greeting >= 2 * options.max_unconnected
             || connections + greeting >= options.max_connections
         {
             self.0.totals.refused(CloseReason::Limit);
             return None;
         }
+        let id = self.next_connection_id();
+        let mut guests = self.0.guests.borrow_mut();
+        guests.insert(id);
+        if guests.len() > options.max_unconnected {
+            guests.pop_first();
+            self.0.crowded.notify_all();
+        }
         self.0.greeting.set(greeting + 1);
-        Some(Greeting(Rc::clone(&self.0)))
+        Some(Greeting {
+            target: Rc::clone(&self.0),
+            id,
+        })
     }
 
     /// Runs `future` unless the target shuts down first.
@@ -287,12 +306,25 @@ impl Target {
 }
 
 /// A socket that is being greeted.
-pub(crate) struct Greeting(Rc<Inner>);
+pub(crate) struct Greeting {
+    target: Rc<Inner>,
+    id: u64,
+}
+
+impl Greeting {
+    /// Returns when newer sockets need the place.
+    pub(crate) async fn crowded_out(&self) {
+        while self.target.guests.borrow().contains(&self.id) {
+            self.target.crowded.notified().await;
+        }
+    }
+}
 
 impl Drop for Greeting {
     fn drop(&mut self) {
-        self.0.greeting.set(self.0.greeting.get() - 1);
-        self.0.gone.notify_all();
+        self.target.guests.borrow_mut().remove(&self.id);
+        self.target.greeting.set(self.target.greeting.get() - 1);
+        self.target.gone.notify_all();
     }
 }
 
