@@ -234,7 +234,7 @@ fn missing_pool(pool: &PoolConfig) -> (Verdict, String) {
             format!("folder {}: {e}: make it", folder.display()),
         ),
         Ok(fs) => {
-            let free = fs.blocks_available() as u64 * fs.fragment_size() as u64;
+            let free = fs.blocks_available() * fs.fragment_size();
             if free < size.bytes() {
                 let have = bytes(free);
                 (

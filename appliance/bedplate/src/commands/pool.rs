@@ -88,7 +88,7 @@ async fn show(path: &Path) -> anyhow::Result<Shown> {
 
 fn describe(path: &Path, pool: &Pool) -> Shown {
     let space = pool.space();
-    let clusters = |count: u32| u64::from(count) * CLUSTER_BYTES as u64;
+    let clusters = |count: u32| u64::from(count) * CLUSTER_BYTES;
     Shown {
         path: path.display().to_string(),
         name: pool.name().into(),
@@ -107,7 +107,7 @@ fn volume(record: &VolumeRecord) -> ShownVolume {
         name: record.name.to_string(),
         size_bytes: record.size_bytes,
         block_bytes: record.block_bytes,
-        mapped_bytes: record.mapped_clusters * CLUSTER_BYTES as u64,
+        mapped_bytes: record.mapped_clusters * CLUSTER_BYTES,
         journal_bytes: record.ring_bytes,
         uuid: Uuid::from_bytes(record.uuid).to_string(),
         state: match record.state {

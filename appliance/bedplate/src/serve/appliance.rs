@@ -250,7 +250,7 @@ fn check_shape(size_bytes: u64, block_bytes: u32) -> Result<(), ControlError> {
     let limits = config::limits::VOLUME_SIZE_MIN.bytes()..=config::limits::VOLUME_SIZE_MAX.bytes();
     let problem = if config::BlockSize::from_bytes(block_bytes.into()).is_none() {
         format!("block size {block_bytes} is not possible: use 4096 or 512")
-    } else if !limits.contains(&size_bytes) || size_bytes % 4096 != 0 {
+    } else if !limits.contains(&size_bytes) || !size_bytes.is_multiple_of(4096) {
         format!(
             "size {} is not possible: use a multiple of 4KiB from {} to {}",
             ByteSize::from_bytes(size_bytes),

@@ -28,7 +28,7 @@ pub fn take(core: &Core) -> CoreSnapshot {
 
 fn pool(core: &Core, pool: &OpenPool) -> PoolStatus {
     let space = pool.engine.space();
-    let clusters = |count: u32| u64::from(count) * CLUSTER_BYTES as u64;
+    let clusters = |count: u32| u64::from(count) * CLUSTER_BYTES;
     PoolStatus {
         name: pool.config.name.to_string(),
         path: pool.config.path.display().to_string(),
