@@ -165,6 +165,8 @@ impl Batch {
         let mut holds = std::mem::take(&mut self.body.borrow_mut().holds);
         holds.clear();
         self.body.borrow_mut().holds = holds;
+        // A spare batch would keep the hosts' memory from them.
+        self.body.borrow_mut().payloads.clear();
         *self.outcome.borrow_mut() = Some(outcome);
         self.done.notify_all();
     }

@@ -236,11 +236,29 @@ impl Engine {
                 Err(refused) => Err(refused),
             };
             let outcome = self.adopt(id, &name, opened);
+            if let Outcome::Opened(ReplayReport {
+                undone_pages: 1.., ..
+            }) = outcome
+            {
+                self.forget_undone(id).await;
+            }
             reports.push(VolumeReport { id, name, outcome });
         }
         self.resume_deletions(&reports);
         reports.sort_by_key(|report| report.id);
         reports
+    }
+
+    /// Moves the tail behind large writes that were never durable, before anything is appended: a
+    /// later durable LSN would cover their records and make damage of them.
+    async fn forget_undone(&self, id: VolumeId) {
+        let core = {
+            let volumes = self.0.volumes.borrow();
+            volumes.iter().find(|core| core.info().id == id).cloned()
+        };
+        if let Some(core) = core {
+            core.flusher.full_cycle().await;
+        }
     }
 
     fn adopt(

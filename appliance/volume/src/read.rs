@@ -285,8 +285,23 @@ impl Core {
         while pieces.peek().is_some() {
             let mut running: [Option<(Segment, JoinHandle<Option<Scratch>>)>; MAX_PARALLEL] =
                 Default::default();
-            for (slot, piece) in running.iter_mut().zip(pieces.by_ref()) {
-                *slot = Some((piece, reactor::spawn(self.clone().read_scratch(piece))));
+            // Credits in the order of use: pieces that are done and wait for an earlier one keep
+            // theirs, and that one must not wait for them.
+            for (index, slot) in running.iter_mut().enumerate() {
+                let Some(piece) = pieces.peek().copied() else {
+                    break;
+                };
+                let wanted = (piece.count * PAGE_BYTES).min(self.scratch.total());
+                let credits = match self.scratch.try_acquire(wanted) {
+                    Some(credits) => credits,
+                    None if index == 0 => self.scratch.acquire(wanted).await,
+                    None => break,
+                };
+                pieces.next();
+                *slot = Some((
+                    piece,
+                    reactor::spawn(self.clone().read_scratch(piece, credits)),
+                ));
             }
             for (piece, task) in running.into_iter().flatten() {
                 let scratch = task.await;
@@ -305,13 +320,14 @@ impl Core {
     }
 
     /// One piece into scratch memory; None when the device cannot read it.
-    async fn read_scratch(self: Rc<Self>, piece: Segment) -> Option<Scratch> {
+    async fn read_scratch(self: Rc<Self>, piece: Segment, credits: Guard) -> Option<Scratch> {
         let len_bytes = piece.count * PAGE_BYTES;
-        let credits = len_bytes.min(self.scratch.total());
-        let _credits = self.scratch.acquire(credits).await;
         let buf = reactor::buf::engine_pool().alloc(len_bytes).await;
         let (result, buf) = self.device.read(piece.offset, buf).await;
-        result.is_ok().then_some(Scratch { buf, _credits })
+        result.is_ok().then_some(Scratch {
+            buf,
+            _credits: credits,
+        })
     }
 
     /// Reads one page, looking it up again for as long as it moves.

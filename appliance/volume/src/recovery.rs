@@ -21,7 +21,7 @@ use crate::core::{Core, CoreParts, Limits};
 use crate::flush::Flusher;
 use crate::index::{Backing, Index, PageEntry, PayloadBudget, Pending, Source};
 use crate::mutation::{self, Mutation};
-use crate::pages::{CLUSTER_PAGES, PAGE, PAGE_BYTES, PageRange, bits, cluster_masks};
+use crate::pages::{CLUSTER_PAGES, PAGE, PAGE_BYTES, PageRange, bits, cluster_masks, cluster_of};
 use crate::read::is_intact;
 use crate::request::VolumeInfo;
 
@@ -106,6 +106,10 @@ struct Claims {
     used: FxHashMap<Cluster, u64>,
     /// Those that were free until we claimed them.
     claimed: Vec<Cluster>,
+    /// The one that the latest direct record of each cluster of the volume names.
+    latest: FxHashMap<u64, Cluster>,
+    /// The cluster of the volume that the latest direct record to each of them was for.
+    owner: FxHashMap<Cluster, u64>,
 }
 
 impl Claims {
@@ -330,6 +334,9 @@ impl Replay<'_> {
         let count = record.page_count as usize;
         self.claims
             .add(self.pool, cluster, crate::pages::mask(first, count));
+        let owner = cluster_of(record.first_page);
+        self.claims.latest.insert(owner, cluster);
+        self.claims.owner.insert(cluster, owner);
         let buf = reactor::buf::engine_pool().alloc(count * PAGE_BYTES).await;
         let (result, buf) = self
             .pool
@@ -445,6 +452,15 @@ impl Replayed {
             }
             target = Some(named);
         }
+        // Small writes may have replaced all of a direct write: the cluster that it took was the
+        // promise for them, and in a full pool there is no other.
+        if target.is_none() && entry.location.is_none() && data != 0 {
+            let latest = self.claims.latest.get(&cluster).copied();
+            target = latest.filter(|latest| {
+                self.claims.owner.get(latest) == Some(&cluster)
+                    && self.claims.claimed.contains(latest)
+            });
+        }
         let last_lsn = self.end.next_lsn - 1;
         let pending = target.map(|target| Pending {
             used: self.claims.used.get(&target).copied().unwrap_or(u64::MAX),
@@ -462,7 +478,7 @@ impl Replayed {
         if entry.location.is_some() || pending.is_some() {
             state.backing = Backing::Mapped;
         } else if state.data != 0 {
-            state.backing = Backing::Reserved(pool.reserve(1).map_err(Damage::Store)?);
+            state.backing = Backing::Reserved(pool.reserve_again(1).map_err(Damage::Store)?);
         }
         self.index.drop_if_idle(cluster);
         Ok(())

@@ -304,22 +304,44 @@ fn mix(hash: u64, word: u64) -> u64 {
 /// A content hash for the trace, not for adversaries. Four lanes of eight bytes, because it runs
 /// over every byte that a program reads or writes.
 pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
-    let mut lanes = [1u64, 2, 3, 4];
-    let mut chunks = bytes.chunks_exact(32);
-    for chunk in &mut chunks {
-        for (lane, word) in lanes.iter_mut().zip(chunk.chunks_exact(8)) {
-            let word = word.try_into().map_or(0, u64::from_le_bytes);
-            *lane = (*lane ^ word)
-                .wrapping_mul(0x9E37_79B9_7F4A_7C15)
-                .rotate_left(29);
-        }
+    // Written out: with debug assertions the iterators are calls, and half of a simulator run.
+    let (chunks, rest) = bytes.as_chunks::<32>();
+    let [mut a, mut b, mut c, mut d] = [1u64, 2, 3, 4];
+    for chunk in chunks {
+        (a, b) = (step(a, word::<0>(chunk)), step(b, word::<8>(chunk)));
+        (c, d) = (step(c, word::<16>(chunk)), step(d, word::<24>(chunk)));
     }
     let mut last = [0u8; 32];
-    last[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
-    let tail = last
-        .chunks_exact(8)
-        .map(|word| word.try_into().map_or(0, u64::from_le_bytes));
-    lanes.into_iter().chain(tail).fold(bytes.len() as u64, mix)
+    last[..rest.len()].copy_from_slice(rest);
+    let tail = [
+        word::<0>(&last),
+        word::<8>(&last),
+        word::<16>(&last),
+        word::<24>(&last),
+    ];
+    [a, b, c, d]
+        .into_iter()
+        .chain(tail)
+        .fold(bytes.len() as u64, mix)
+}
+
+fn step(lane: u64, word: u64) -> u64 {
+    (lane ^ word)
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        .rotate_left(29)
+}
+
+fn word<const AT: usize>(c: &[u8; 32]) -> u64 {
+    u64::from_le_bytes([
+        c[AT],
+        c[AT + 1],
+        c[AT + 2],
+        c[AT + 3],
+        c[AT + 4],
+        c[AT + 5],
+        c[AT + 6],
+        c[AT + 7],
+    ])
 }
 
 #[cfg(test)]

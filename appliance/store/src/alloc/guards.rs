@@ -33,6 +33,16 @@ impl Reservation {
         })
     }
 
+    /// A promise that had been given before a restart.
+    pub(crate) fn again(
+        alloc: &Rc<RefCell<Allocator>>,
+        count: u32,
+    ) -> Result<Reservation, StoreError> {
+        alloc.borrow_mut().reserve_again(count)?;
+        let alloc = alloc.clone();
+        Ok(Reservation { alloc, count })
+    }
+
     /// Clusters still promised.
     pub fn count(&self) -> u32 {
         self.count

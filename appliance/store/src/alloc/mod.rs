@@ -153,6 +153,20 @@ impl Allocator {
         })
     }
 
+    /// As `reserve`, for what was promised before a restart: map nodes may have taken of their
+    /// reserve since, which must not take the promise back.
+    fn reserve_again(&mut self, count: u32) -> Result<(), StoreError> {
+        if self.free.saturating_sub(self.reserved) < count {
+            let available = self.space().available();
+            return Err(StoreError::PoolFull {
+                wanted: count,
+                available,
+            });
+        }
+        self.reserved += count;
+        Ok(())
+    }
+
     fn unreserve(&mut self, count: u32) {
         assert!(self.reserved >= count);
         self.reserved -= count;

@@ -160,6 +160,12 @@ impl Pool {
         Reservation::new(&self.0.alloc, count)
     }
 
+    /// As `reserve`, for recovery: renews the promise behind an acknowledged write, also where
+    /// only the reserve for map nodes is left. Errors: `PoolFull` when nothing is free.
+    pub fn reserve_again(&self, count: u32) -> Result<Reservation, StoreError> {
+        Reservation::again(&self.0.alloc, count)
+    }
+
     /// Takes a free cluster, out of a promise or from what is available.
     ///
     /// The cluster is in use in memory only: after a crash it is free again unless a publish

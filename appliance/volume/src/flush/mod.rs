@@ -113,6 +113,7 @@ impl Core {
     pub fn is_dirty(&self) -> bool {
         self.journal.completed_lsn() > self.journal.checkpoint_lsn()
             || !self.index.borrow().is_clean()
+            || !self.flusher.abandoned.borrow().is_empty()
     }
 
     async fn wait_for_reason(&self) {
