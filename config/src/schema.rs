@@ -88,7 +88,7 @@ pub const KEYS: &[Key] = &[
     key("volume", "journal", None),
     key("nvme_tcp", "listen", Some(r#"["127.0.0.1:4420"]"#)),
     key("nvme_tcp", "max_queues", Some("64")),
-    key("nvme_tcp", "queue_depth", Some("128")),
+    key("nvme_tcp", "queue_depth", Some("256")),
     key("nvme_tcp", "max_io", Some(r#""1MiB""#)),
     key("nvme_tcp", "in_capsule", Some(r#""8KiB""#)),
     key("nvme_tcp", "max_connections", Some("1024")),
