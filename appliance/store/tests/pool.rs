@@ -244,7 +244,10 @@ fn volumes_that_cannot_be_are_refused_and_change_nothing() {
         let mut large = spec("b");
         large.journal_bytes = 1 << 30;
         let error = pool.create_volume(large).await.unwrap_err();
-        assert!(matches!(error, StoreError::NoRoomForJournal { .. }), "{error}");
+        assert!(
+            matches!(error, StoreError::NoRoomForJournal { .. }),
+            "{error}"
+        );
         assert_eq!((pool.space(), pool.generation()), before);
     })
     .unwrap();
