@@ -26,7 +26,7 @@ pub(crate) use writer::BlockWriter;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use block::Device;
+use block::{BlockError, Device};
 use reactor::sync::Mutex;
 
 use crate::alloc::{Allocator, ReadGuard, Reservation};
@@ -147,9 +147,17 @@ impl Pool {
         self.0.alloc.borrow().space()
     }
 
-    /// Why the pool stopped writing, if it did.
+    /// Why the pool stopped writing, if it did: a publish failed, or the device is failed because
+    /// of a flush, whoever asked for that.
     pub fn failure(&self) -> Option<StoreError> {
-        self.0.failed.borrow().as_deref().cloned()
+        if let Some(why) = &*self.0.failed.borrow() {
+            return Some(StoreError::clone(why));
+        }
+        let device = &self.0.device;
+        device.is_failed().then(|| {
+            let path = device.path().to_owned();
+            BlockError::Failed { path }.into()
+        })
     }
 
     /// Promises `count` clusters. Dropping the reservation gives back what is left of it.

@@ -1,6 +1,7 @@
 //! A model of a volume, and seeded work that checks the real one against it.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod broken;
 pub mod model;
 pub mod story;
 pub mod work;
