@@ -500,6 +500,10 @@ impl Core {
         let journal = &self.journal;
         let header_len = batch.body.borrow().header_len;
         let mut header = reactor::buf::engine_pool().alloc(header_len).await;
+        // A batch before this one may have failed meanwhile: nothing goes behind the gap.
+        if let Err(error) = self.check_writable() {
+            return batch.finish(Err(error));
+        }
         let mut list = BufList::new();
         let offset = {
             let body = batch.body.borrow();

@@ -368,3 +368,39 @@ fn a_device_without_space_fails_what_needs_some_and_nothing_else() {
     });
     assert_kept(&mut world, &[(0, 1, 1), (1, 1, 0), (64, 64, 2)]);
 }
+
+/// All memory of the engine's pool, so that whoever needs some waits.
+fn take_engine_memory() -> Vec<reactor::buf::Buf> {
+    let pool = reactor::buf::engine_pool();
+    let sizes = [pool.max_buf_bytes(), 64 << 10, 4096];
+    let take = |len| std::iter::from_fn(move || reactor::buf::engine_pool().try_alloc(len));
+    sizes.into_iter().flat_map(take).collect()
+}
+
+#[test]
+fn a_batch_that_waits_for_memory_while_the_one_before_it_fails_fails_too() {
+    let mut world = pool_of(7, POOL, TWO);
+    life(&mut world, |disk| async move {
+        let (engine, _) = open(Path::new(DISK)).await;
+        let (a, _) = both(&engine);
+        write(&a, 0, 4096, 1).await;
+        let start = |lba: u64, fill: u8| {
+            let a = a.clone();
+            reactor::spawn(async move { try_write(&a, lba, 4096, fill).await })
+        };
+        disk.set_slow(Duration::from_millis(10));
+        disk.set_full(true);
+        let first = start(1, 2);
+        reactor::time::sleep(Duration::from_millis(1)).await;
+        let memory = take_engine_memory();
+        let second = start(2, 3);
+        first.await.expect_err("ENOSPC");
+        disk.set_full(false);
+        drop(memory);
+        second.await.expect_err("behind a batch that failed");
+        reactor::time::sleep(Duration::from_millis(50)).await;
+        expect(&a, 0, 1, 1).await;
+        expect(&a, 2, 1, 0).await;
+    });
+    assert_kept(&mut world, &[(0, 1, 1), (1, 2, 0)]);
+}
