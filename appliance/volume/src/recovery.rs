@@ -12,7 +12,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use store::journal::verdict::{DirectVerdict, decide_direct};
 use store::journal::{
-    Identity, LogEnd, RecordKind, RecordView, Ring, ScanStart, Scanner, Verdict, for_each_header,
+    Identity, LogEnd, RecordKind, RecordView, Ring, ScanStart, Scanner, Verdict,
+    for_each_named_cluster,
 };
 use store::{Changes, Cluster, JournalMark, Map, Pool, StoreError, VolumeRecord};
 
@@ -162,14 +163,18 @@ pub(crate) async fn replay(
             })
         }
         Err(damage) => {
-            for_each_header(pool.device(), &ring, identity, |view| {
-                for view in view.records() {
-                    if view.record.kind == RecordKind::Direct {
-                        claims.add(pool, view.record.cluster, 0);
-                    }
-                }
+            let unreadable = for_each_named_cluster(pool.device(), &ring, identity, |cluster| {
+                claims.add(pool, cluster, 0);
             })
             .await;
+            if unreadable > 0 {
+                let volume = &record.name;
+                tracing::error!(
+                    %volume, unreadable,
+                    "journal blocks cannot be read: large writes that only they name may be \
+                     overwritten by other volumes; restart without writing if they are needed"
+                );
+            }
             Err(Refused {
                 damage,
                 claimed: claims.claimed,

@@ -48,7 +48,10 @@ async fn assert_pool_stopped(engine: &Engine, volumes: &[&Volume]) {
     }
     let refused = engine.create_volume(spec("c", 1 << 20, 4096)).await;
     assert_eq!(refused.expect_err("stopped").kind(), ErrorKind::Device);
-    engine.shutdown().await.expect_err("nothing can be brought up to date");
+    engine
+        .shutdown()
+        .await
+        .expect_err("nothing can be brought up to date");
 }
 
 fn a_failed_flush(seed: u64, drop_data: bool) {
@@ -206,7 +209,10 @@ fn a_failed_large_write_fails_alone() {
             reactor::time::sleep(Duration::from_secs(10)).await;
             assert_eq!(engine.space().free, free, "no cluster is lost");
         });
-        assert_kept(&mut world, &[(64, 1, 1), (65, 1, 3), (66, 62, 1), (640, 64, 0)]);
+        assert_kept(
+            &mut world,
+            &[(64, 1, 1), (65, 1, 3), (66, 62, 1), (640, 64, 0)],
+        );
     }
 }
 

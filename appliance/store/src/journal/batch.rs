@@ -379,6 +379,38 @@ pub fn decode<'a>(bytes: &'a [u8], identity: &Identity) -> Result<BatchView<'a>,
     Ok(view)
 }
 
+/// The clusters that direct records of a damaged header at the start of `bytes` seem to name.
+///
+/// For a journal that is refused: nothing that it may refer to is given away. A record counts
+/// with at most one field that cannot be, so a flipped bit hides none but in the number itself;
+/// a guess too many costs a free cluster for as long as the volume is refused.
+/// Pure; never panics. Cost: one pass over the header.
+pub fn guess_clusters(bytes: &[u8], identity: &Identity) -> impl Iterator<Item = Cluster> {
+    let raw = RawHeader::read_from_prefix(bytes).ok().map(|(raw, _)| raw);
+    let raw = raw.filter(|raw| raw.magic == MAGIC || raw.volume_uuid == identity.volume_uuid);
+    let blocks_of = |raw: RawHeader| usize::from(raw.header_blocks.get());
+    let header_blocks = raw.map_or(0, |raw| blocks_of(raw).clamp(1, MAX_HEADER_BLOCKS));
+    let len_bytes = header_blocks * BLOCK_BYTES;
+    let header = &bytes[..len_bytes.min(bytes.len())];
+    let places = (HEADER_BYTES..header.len()).step_by(8);
+    places.filter_map(move |at| {
+        let (raw, _) = RawRecord::read_from_prefix(&header[at..]).ok()?;
+        let (count, page) = (raw.page_count.get(), raw.page_in_cluster.get());
+        let cluster_blocks = CLUSTER_BLOCKS as u32;
+        let rules = [
+            raw.kind == RecordKind::Direct as u8,
+            raw.flags == 0 && raw.reserved.get() == 0,
+            (1..=cluster_blocks).contains(&count),
+            page < cluster_blocks,
+            raw.payload_block.get() == 0,
+            raw.reserved_end.get() == 0,
+        ];
+        let broken = rules.iter().filter(|holds| !**holds).count();
+        let cluster = Cluster(raw.cluster.get());
+        (broken <= 1 && cluster.0 != 0).then_some(cluster)
+    })
+}
+
 fn check_fixed(raw: &RawHeader, identity: &Identity) -> Result<(), BatchError> {
     if raw.magic != MAGIC {
         return Err(BatchError::Magic);

@@ -16,5 +16,5 @@ pub use batch::{
     MAX_RECORDS, Record, RecordKind, RecordView,
 };
 pub use ring::Ring;
-pub use scan::{LogEnd, ScanStart, Scanner, for_each_header};
+pub use scan::{LogEnd, ScanStart, Scanner, for_each_named_cluster};
 pub use verdict::{Failure, Verdict};

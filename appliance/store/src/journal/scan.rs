@@ -5,11 +5,11 @@
 use block::{BlockError, Device};
 use reactor::buf::Buf;
 
-use crate::journal::batch::{self, BatchError, BatchView, Identity, MAX_BATCH_BYTES};
+use crate::journal::batch::{self, BatchError, BatchView, Identity, MAX_BATCH_BYTES, RecordKind};
 use crate::journal::ring::Ring;
 use crate::journal::verdict::{Failure, Verdict, decide};
 use crate::mutation::{self, Mutation};
-use crate::types::BLOCK_BYTES;
+use crate::types::{BLOCK_BYTES, Cluster};
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -309,14 +309,15 @@ fn is_begun(error: &BatchError) -> bool {
     )
 }
 
-/// Calls `found` for every intact batch header of this volume anywhere in the ring, of whatever
-/// life: a superset of what a damaged journal may still say. Returns the number of blocks that
-/// could not be read. Cost: reads the whole ring.
-pub async fn for_each_header(
+/// Calls `found` for every cluster that a direct record anywhere in the ring names, of whatever
+/// life: a superset of what a damaged journal may still refer to. A header with a wrong checksum
+/// counts, too. Returns the number of blocks that could not be read: what was only named there is
+/// not found. Cost: reads the whole ring.
+pub async fn for_each_named_cluster(
     device: &Device,
     ring: &Ring,
     identity: Identity,
-    mut found: impl FnMut(BatchView<'_>),
+    mut found: impl FnMut(Cluster),
 ) -> u64 {
     let buf = reactor::buf::engine_pool()
         .alloc(MAX_BATCH_BYTES as usize)
@@ -331,10 +332,12 @@ pub async fn for_each_header(
         ring,
         &mut window,
         (0, ring.len_bytes()),
-        |_, bytes| {
-            if let Ok(view) = batch::decode(bytes, &identity) {
-                found(view);
-            }
+        |_, bytes| match batch::decode(bytes, &identity) {
+            Ok(view) => view
+                .records()
+                .filter(|view| view.record.kind == RecordKind::Direct)
+                .for_each(|view| found(view.record.cluster)),
+            Err(_) => batch::guess_clusters(bytes, &identity).for_each(&mut found),
         },
     )
     .await
