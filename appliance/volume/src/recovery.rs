@@ -9,6 +9,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use reactor::buf::Buf;
 use rustc_hash::FxHashMap;
 use store::journal::verdict::{DirectVerdict, decide_direct};
 use store::journal::{
@@ -74,7 +75,8 @@ pub struct ReplayReport {
     pub dirty_pages: u64,
     /// Something unacknowledged and incomplete was found behind the end, and left out.
     pub torn: bool,
-    /// Pages of large writes that were durable once and are damaged now: reads of them fail.
+    /// Pages of large writes that were durable once and are damaged now, or that the device cannot
+    /// read: reads of them fail.
     pub damaged_pages: u64,
     /// Pages of large writes that were never durable: the data before them stays.
     pub undone_pages: u64,
@@ -128,6 +130,8 @@ impl Claims {
 struct Suspect {
     page: u64,
     entry: PageEntry,
+    /// The device cannot read it: nothing says that it was never durable.
+    is_unreadable: bool,
 }
 
 /// Phase 1: reads a volume's log into an index. Writes nothing.
@@ -342,12 +346,8 @@ impl Replay<'_> {
         let owner = cluster_of(record.first_page);
         self.claims.latest.insert(owner, cluster);
         self.claims.owner.insert(cluster, owner);
-        let buf = reactor::buf::engine_pool().alloc(count * PAGE_BYTES).await;
-        let (result, buf) = self
-            .pool
-            .device()
-            .read(cluster.page_offset(first), buf)
-            .await;
+        let place = cluster.page_offset(first);
+        let (readable, buf) = self.read_direct(place, count).await;
         for (offset, data) in buf.chunks_exact(PAGE_BYTES).enumerate() {
             let page = record.first_page + offset as u64;
             let crc = view.crc(offset).unwrap_or_default();
@@ -356,13 +356,40 @@ impl Replay<'_> {
                 crc,
                 source: Source::Direct { cluster },
             };
-            if result.is_ok() && is_intact(data, crc) {
+            let is_unreadable = readable & (1 << offset) == 0;
+            if !is_unreadable && is_intact(data, crc) {
                 self.index.put(page, entry);
             } else {
-                self.suspects.push(Suspect { page, entry });
+                self.suspects.push(Suspect {
+                    page,
+                    entry,
+                    is_unreadable,
+                });
             }
         }
         Ok(())
+    }
+
+    /// Reads the pages of a direct record, at most a cluster. Gives a mask of those that the
+    /// device can read: when the whole fails, each page is tried by itself.
+    async fn read_direct(&self, place: u64, count: usize) -> (u64, Buf) {
+        let device = self.pool.device();
+        let pool = reactor::buf::engine_pool();
+        let buf = pool.alloc(count * PAGE_BYTES).await;
+        let (result, mut buf) = device.read(place, buf).await;
+        if result.is_ok() {
+            return (u64::MAX, buf);
+        }
+        let mut readable = 0;
+        for (offset, target) in buf.as_mut().chunks_exact_mut(PAGE_BYTES).enumerate() {
+            let page = pool.alloc(PAGE_BYTES).await;
+            let (result, page) = device.read(place + offset as u64 * PAGE, page).await;
+            if result.is_ok() {
+                target.copy_from_slice(&page);
+                readable |= 1 << offset;
+            }
+        }
+        (readable, buf)
     }
 
     /// Decides for every page of direct records that does not match; gives the number of damaged
@@ -375,7 +402,7 @@ impl Replay<'_> {
                 .index
                 .page(suspect.page)
                 .is_some_and(|entry| entry.lsn > lsn);
-            match decide_direct(superseded, lsn <= durable_lsn) {
+            match decide_direct(superseded, lsn <= durable_lsn || suspect.is_unreadable) {
                 DirectVerdict::Superseded => {}
                 DirectVerdict::Damaged => {
                     self.index.put(suspect.page, suspect.entry);

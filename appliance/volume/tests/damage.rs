@@ -306,3 +306,67 @@ fn a_journal_that_cannot_be_read_refuses_the_volume() {
         });
     }
 }
+
+/// Where the pages with this fill are on the device.
+fn places_of(world: &World, fill: u8) -> Vec<u64> {
+    let disk = world.disk(DISK);
+    let is_it = |bytes: &[u8]| bytes.iter().all(|byte| *byte == fill);
+    let found = blocks(&disk, 0..POOL).filter(|(_, bytes)| is_it(bytes));
+    found.map(|(offset, _)| offset).collect()
+}
+
+#[test]
+fn data_of_a_large_write_that_cannot_be_read_at_open_is_kept_as_damaged() {
+    // One that was durable, and one that was acknowledged: after a kill both must be there.
+    for (lba, _, fill) in [DIRECT, UNFLUSHED] {
+        let mut world = killed(4);
+        let offset = places_of(&world, fill)[5];
+        world.disk(DISK).latent_error(offset..offset + BLOCK);
+        life(&mut world, move |disk| async move {
+            let (engine, report) = open(Path::new(DISK)).await;
+            let replay = replay_of(&report);
+            assert_eq!((replay.damaged_pages, replay.undone_pages), (1, 0));
+            let (a, _) = both(&engine);
+            let found = read_fills(&a, lba, 64).await;
+            for (page, found) in found.into_iter().enumerate() {
+                assert_eq!(found, (page != 5).then_some(fill), "page {page}");
+            }
+            settled(&a).await;
+            assert_eq!(read_fills(&a, lba + 5, 1).await, [None], "in the map, too");
+            disk.clear_latent_errors();
+            expect(&a, lba, 64, fill).await;
+            engine.shutdown().await.expect("shutdown");
+        });
+        assert_clean(&mut world);
+    }
+}
+
+#[test]
+fn damaged_data_of_a_large_write_fails_its_page_only() {
+    let (lba, _, fill) = DIRECT;
+    let mut world = killed(5);
+    let offset = places_of(&world, fill)[9];
+    world.disk(DISK).flip_bit(offset + 1);
+    let lines = fsck_lines(&mut world);
+    let text = format!("lba {} (device offset {offset})", lba + 9);
+    assert!(
+        matches!(&lines[..], [line] if line.contains(&text)),
+        "{lines:?}"
+    );
+    life(&mut world, move |_| async move {
+        let (engine, report) = open(Path::new(DISK)).await;
+        assert_eq!(replay_of(&report).damaged_pages, 1);
+        let (a, _) = both(&engine);
+        let (lba, block_count) = (lba + 9, 1);
+        let error = run(&a, Command::Read { lba, block_count }).await;
+        let error = error.expect_err("damaged");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        let text = format!("block {lba} read from device offset {offset}");
+        assert!(error.to_string().contains(&text), "{error}");
+        write(&a, lba, 4096, 3).await;
+        expect(&a, lba - 9, 9, fill).await;
+        expect(&a, lba, 1, 3).await;
+        engine.shutdown().await.expect("shutdown");
+    });
+    assert_clean(&mut world);
+}
