@@ -27,6 +27,9 @@ use crate::pages::{CLUSTER_PAGES, PAGE, PAGE_BYTES, PageRange, bits, cluster_mas
 use crate::read::is_intact;
 use crate::request::VolumeInfo;
 
+/// How often a page is read before it counts as unreadable.
+const READ_TRIES: usize = 3;
+
 /// Why a volume is not served. The volume is left as it is on the device.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Damage {
@@ -382,11 +385,15 @@ impl Replay<'_> {
         }
         let mut readable = 0;
         for (offset, target) in buf.as_mut().chunks_exact_mut(PAGE_BYTES).enumerate() {
-            let page = pool.alloc(PAGE_BYTES).await;
-            let (result, page) = device.read(place + offset as u64 * PAGE, page).await;
-            if result.is_ok() {
-                target.copy_from_slice(&page);
-                readable |= 1 << offset;
+            let mut page = pool.alloc(PAGE_BYTES).await;
+            for _ in 0..READ_TRIES {
+                let read = device.read(place + offset as u64 * PAGE, page).await;
+                page = read.1;
+                if read.0.is_ok() {
+                    target.copy_from_slice(&page);
+                    readable |= 1 << offset;
+                    break;
+                }
             }
         }
         (readable, buf)
