@@ -370,3 +370,64 @@ fn damaged_data_of_a_large_write_fails_its_page_only() {
     });
     assert_clean(&mut world);
 }
+
+#[test]
+fn a_volume_with_a_damaged_journal_can_be_deleted_and_gives_its_space_back() {
+    let mut world = killed(6);
+    let offset = batches(&mut world)[0];
+    world.disk(DISK).flip_bit(offset + 40);
+    life(&mut world, |_| async {
+        let (engine, report) = open(Path::new(DISK)).await;
+        is_journal_damage(&damage_of_a(&report));
+        let before = engine.space();
+        engine.delete_volume("a").await.expect("delete");
+        // Its journal of 16 clusters, three clusters in its map, two that only its journal names.
+        let after = engine.space();
+        assert!(after.free >= before.free + 21, "{before:?}, then {after:?}");
+        let error = engine.delete_volume("a").await.expect_err("gone");
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        let b = engine.volume("b").expect("b is served");
+        expect(&b, 0, 64, 0xB1).await;
+        engine.shutdown().await.expect("shutdown");
+    });
+    assert_clean(&mut world);
+    life(&mut world, |_| async {
+        let (engine, report) = open(Path::new(DISK)).await;
+        assert!(report.clean && report.volumes.len() == 1, "{report:?}");
+        engine.shutdown().await.expect("shutdown");
+    });
+}
+
+#[test]
+fn a_deletion_stops_at_a_damaged_node_and_the_pool_goes_on() {
+    let mut world = killed(7);
+    let offset = node_of_a(&mut world, b"BPLF", 0);
+    world.disk(DISK).flip_bit(offset + 100);
+    life(&mut world, |_| async {
+        let (engine, _) = open(Path::new(DISK)).await;
+        let error = engine.delete_volume("a").await.expect_err("stops");
+        assert!(
+            error.to_string().contains("map node 0 of level 0"),
+            "{error}"
+        );
+        assert!(engine.volume("a").is_none());
+        assert!(engine.listing()[0].deleting);
+        assert_eq!(engine.failure(), None);
+        let b = engine.volume("b").expect("b is served");
+        write(&b, 0, CLUSTER, 0xB5).await;
+        settled(&b).await;
+        engine.shutdown().await.expect("shutdown");
+    });
+    // Repaired, it goes on at the next open.
+    world.disk(DISK).flip_bit(offset + 100);
+    life(&mut world, |_| async {
+        let (engine, report) = open(Path::new(DISK)).await;
+        assert!(matches!(report.volumes[0].outcome, Outcome::Deleting));
+        while !engine.listing().is_empty() && &*engine.listing()[0].name == "a" {
+            reactor::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        expect(&engine.volume("b").expect("served"), 0, 64, 0xB5).await;
+        engine.shutdown().await.expect("shutdown");
+    });
+    assert_clean(&mut world);
+}

@@ -410,3 +410,67 @@ fn a_batch_that_waits_for_memory_while_the_one_before_it_fails_fails_too() {
     });
     assert_kept(&mut world, &[(0, 1, 1), (1, 2, 0)]);
 }
+
+#[test]
+fn a_failed_flush_of_the_flusher_stops_the_pool() {
+    for (seed, drop_data) in [(0, false), (1, true)] {
+        let mut world = pool_of(seed, POOL, TWO);
+        life(&mut world, move |disk| async move {
+            let (engine, _) = open(Path::new(DISK)).await;
+            let (a, b) = both(&engine);
+            write_fua(&a, 0, 4096, 1).await.expect("durable");
+            write(&a, 1, 4096, 2).await;
+            disk.fail_next_sync(drop_data);
+            let why = stopped(&a).await;
+            assert!(why.contains("device flush"), "{why}");
+            expect(&a, 1, 1, 2).await;
+            assert_pool_stopped(&engine, &[&a, &b]).await;
+        });
+        assert_kept(&mut world, &[(0, 1, 1)]);
+    }
+}
+
+#[test]
+fn a_deletion_that_fails_goes_on_at_the_next_open() {
+    for seed in 0..4 {
+        let mut world = pool_of(seed, POOL, TWO);
+        let started = flag();
+        let is_started = started.clone();
+        world.start(NODE, 1, move |_| {
+            let started = is_started.clone();
+            async move {
+                let (engine, _) = open(Path::new(DISK)).await;
+                let (a, b) = both(&engine);
+                write(&a, 0, 4096, 1).await;
+                write(&b, 64, CLUSTER, 2).await;
+                settled(&a).await;
+                settled(&b).await;
+                *started.borrow_mut() = true;
+                let error = engine.delete_volume("b").await.expect_err("EIO");
+                assert_eq!(error.kind(), ErrorKind::Device, "{error}");
+                assert_pool_stopped(&engine, &[&a]).await;
+            }
+        });
+        world.run_until(LIMIT, |_| *started.borrow());
+        // The publish that says so, the one that empties the map, the one without the record.
+        (0..1 + seed % 3).for_each(|_| run_to_point(&mut world, "publish::after_flush"));
+        world.disk(DISK).fail_next_write();
+        world.run_until(LIMIT, |world| !world.is_up(NODE));
+        assert_clean(&mut world);
+        life(&mut world, |_| async {
+            let (engine, _) = open(Path::new(DISK)).await;
+            let is_deleting = |engine: &Engine| engine.listing().iter().any(|v| v.deleting);
+            while is_deleting(&engine) {
+                reactor::time::sleep(Duration::from_millis(10)).await;
+            }
+            if engine.volume("b").is_some() {
+                // The first publish did not make it: nothing has happened.
+                engine.delete_volume("b").await.expect("delete");
+            }
+            expect(&engine.volume("a").expect("served"), 0, 1, 1).await;
+            assert_eq!(engine.listing().len(), 1);
+            engine.shutdown().await.expect("shutdown");
+        });
+        assert_clean(&mut world);
+    }
+}

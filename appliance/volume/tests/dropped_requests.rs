@@ -170,3 +170,70 @@ async fn trim_all(a: &Volume) {
     };
     run(a, zeroes).await.expect("trim");
 }
+
+#[test]
+fn dropped_reads_and_small_writes_give_their_memory_back() {
+    let mut world = pool_of(3, POOL, &[("a", 16 << 20, 512)]);
+    life(&mut world, |_| async {
+        // Without payload memory, reads go to the device.
+        let (engine, _) = open_with(Path::new(DISK), 0).await;
+        let a = engine.volume("a").expect("served");
+        for cluster in 0..8 {
+            write(&a, cluster * 512, CLUSTER, 1).await;
+        }
+        write(&a, 100, 512, 1).await;
+        settled(&a).await;
+        reactor::time::sleep(Duration::from_secs(15)).await;
+        let (free, used) = (engine.space().free, memory());
+        for step in 0..STEPS {
+            let delay = STEP * step as u32;
+            // Misaligned: a page is read, changed and written.
+            let data = filled(3 * 512, 2).await;
+            let lba = 100 + step;
+            let write = Request::new(Command::Write { lba, data });
+            let read = Request::new(Command::Read {
+                lba: 3,
+                block_count: 2048,
+            });
+            let both = async {
+                let other = a.clone();
+                let reading = reactor::spawn(async move { other.execute(read).await });
+                a.execute(write).await.expect("write");
+                reading.await.expect("read");
+            };
+            let _ = reactor::time::timeout(delay, both).await;
+            let lone = a.execute(Request::new(Command::Verify {
+                lba: 0,
+                block_count: 4096,
+            }));
+            let _ = reactor::time::timeout(delay, lone).await;
+        }
+        assert_nothing_lost(&engine, &a, free, used).await;
+        assert!(a.metrics().dropped > STEPS / 2);
+    });
+    assert_clean(&mut world);
+}
+
+#[test]
+fn closing_waits_for_the_write_of_a_dropped_request() {
+    let mut world = pool_of(5, POOL, ONE);
+    life(&mut world, |disk| async move {
+        let (engine, _) = open(Path::new(DISK)).await;
+        let a = engine.volume("a").expect("served");
+        write(&a, 0, CLUSTER, 1).await;
+        settled(&a).await;
+        disk.set_slow(Duration::from_millis(300));
+        let late = dropped(&a, 0, 2, Duration::from_millis(1)).await;
+        assert!(!late && disk.in_flight() > 0);
+        disk.set_slow(Duration::ZERO);
+        engine.shutdown().await.expect("shutdown");
+        assert_eq!(disk.in_flight(), 0);
+    });
+    assert_clean(&mut world);
+    life(&mut world, |_| async {
+        let (engine, report) = open(Path::new(DISK)).await;
+        assert!(report.clean);
+        let a = engine.volume("a").expect("served");
+        check_fills(&read_fills(&a, 0, 64).await, 1, None);
+    });
+}
