@@ -237,3 +237,41 @@ fn closing_waits_for_the_write_of_a_dropped_request() {
         check_fills(&read_fills(&a, 0, 64).await, 1, None);
     });
 }
+
+#[test]
+fn a_later_write_waits_until_the_disk_is_done_with_a_dropped_one() {
+    for old in [0, 1] {
+        let mut world = pool_of(7, POOL, ONE);
+        life(&mut world, move |disk| async move {
+            let (engine, _) = open(Path::new(DISK)).await;
+            let a = engine.volume("a").expect("served");
+            if old != 0 {
+                write(&a, 0, CLUSTER, old).await;
+                settled(&a).await;
+            }
+            // Longer than it takes the flusher to bring the later write to its cluster.
+            disk.set_slow(Duration::from_secs(20));
+            dropped(&a, 0, 2, Duration::from_millis(1)).await;
+            disk.set_slow(Duration::ZERO);
+            assert_eq!(disk.in_flight(), 1);
+            write(&a, 5, 4096, 3).await;
+            settled(&a).await;
+            while disk.in_flight() > 0 {
+                reactor::time::sleep(Duration::from_secs(1)).await;
+            }
+            let found = read_fills(&a, 0, 64).await;
+            assert_eq!(found[5], Some(3), "the later write wins");
+            check_fills(&found, old, Some(5));
+            engine.shutdown().await.expect("shutdown");
+        });
+        reopened(&mut world, move |cluster, found| {
+            let is_first = cluster == 0;
+            assert!(!is_first || found[5] == Some(3), "{found:?}");
+            check_fills(
+                &found,
+                if is_first { old } else { 0 },
+                is_first.then_some(5),
+            );
+        });
+    }
+}
