@@ -423,5 +423,9 @@ fn a_journal_that_cannot_be_read() {
     world.disk("pool").latent_error(offset..offset + BLOCK);
     let finding = journal.finding(position, "cannot be read");
     let place = format!("journal at position {position}");
-    finds(&mut world, finding, &["volume #1", &place, "cannot be read"]);
+    finds(
+        &mut world,
+        finding,
+        &["volume #1", &place, "cannot be read"],
+    );
 }

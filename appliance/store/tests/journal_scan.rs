@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use common::{device, life, world};
 use reactor::sim::World;
-use store::journal::batch::{encode, header_len};
+use store::journal::batch::{encode, guess_clusters, header_len};
 use store::journal::{
     Failure, Header, Identity, LogEnd, Record, RecordKind, Ring, ScanStart, Scanner, Verdict,
     for_each_named_cluster,
@@ -508,4 +508,26 @@ fn a_flipped_bit_anywhere_in_a_header_hides_no_other_cluster() {
     }
     log.make_unreadable(batch.position);
     assert_eq!(named(&mut log), (vec![78], 1));
+}
+
+#[test]
+fn guessing_takes_any_bytes() {
+    let mut random = reactor::sim::Prng::new(9);
+    for len in (0..200).chain([4095, 4096, 8192, 70_000]) {
+        let mut bytes = vec![0; len];
+        for round in 0..20 {
+            random.fill(&mut bytes);
+            if len >= 32 && round % 2 == 0 {
+                bytes[..4].copy_from_slice(b"BPJB");
+                bytes[16..32].copy_from_slice(&IDENTITY.volume_uuid);
+            }
+            let guesses = guess_clusters(&bytes, &IDENTITY).count();
+            assert!(guesses <= len.min(16 * 4096) / 8);
+        }
+    }
+    // A block of zeros, or of anybody else's, names nothing.
+    assert_eq!(guess_clusters(&[0; 4096], &IDENTITY).count(), 0);
+    let mut zeros_of_ours = [0; 4096];
+    zeros_of_ours[..4].copy_from_slice(b"BPJB");
+    assert_eq!(guess_clusters(&zeros_of_ours, &IDENTITY).count(), 0);
 }
