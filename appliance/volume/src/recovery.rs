@@ -179,7 +179,7 @@ pub(crate) async fn replay(
                 tracing::error!(
                     %volume, unreadable,
                     "journal blocks cannot be read: large writes that only they name may be \
-                     overwritten by other volumes; restart without writing if they are needed"
+                     overwritten by other volumes; stop the server until the device is repaired"
                 );
             }
             Err(Refused {
