@@ -108,8 +108,15 @@ impl Core {
         &self.info
     }
 
+    /// As a host may see it: a live volume of a pool that stopped has failed, too.
     pub fn state(&self) -> VolumeState {
-        self.state.borrow().clone()
+        let own = self.state.borrow().clone();
+        match (own, self.pool.failure()) {
+            (VolumeState::Live, Some(error)) => VolumeState::Failed {
+                why: Arc::from(error.to_string()),
+            },
+            (own, _) => own,
+        }
     }
 
     pub fn gauges(&self) -> Gauges {
