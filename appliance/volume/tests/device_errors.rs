@@ -47,7 +47,10 @@ async fn assert_pool_stopped(engine: &Engine, volumes: &[&Volume]) {
         assert_stopped(volume).await;
         let state = volume.state();
         let is_told = matches!(&state, VolumeState::Failed { why } if why.contains("pool"));
-        assert!(is_told, "hosts and operators see it without a write: {state:?}");
+        assert!(
+            is_told,
+            "hosts and operators see it without a write: {state:?}"
+        );
     }
     let refused = engine.create_volume(spec("c", 1 << 20, 4096)).await;
     assert_eq!(refused.expect_err("stopped").kind(), ErrorKind::Device);
