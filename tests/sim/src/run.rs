@@ -11,7 +11,7 @@ use crate::checkers::format::{check_image, demand_clean};
 use crate::client::Weather;
 use crate::ledger::{Ledger, Shared, Totals};
 use crate::life::{Context, DISK, Progress, Task, prepare, serve, settle};
-use crate::plan::{Class, Habits, Plan};
+use crate::plan::{Class, Habits, Plan, Trouble};
 
 /// The simulated machine.
 pub const NODE: &str = "target";
@@ -95,6 +95,18 @@ pub struct Runner {
     pub prng: Prng,
     lives: u32,
     dropped_syncs: usize,
+    /// What is wrong with the device now.
+    trouble: Option<Trouble>,
+}
+
+/// A time in which the device is in trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Spell {
+    trouble: Trouble,
+    /// From the start of the life.
+    after: Duration,
+    /// None: until some life begins without it.
+    lasts: Option<Duration>,
 }
 
 /// How a life is to end.
@@ -168,6 +180,7 @@ impl Runner {
             prng,
             lives: 0,
             dropped_syncs: 0,
+            trouble: None,
         }
     }
 
@@ -287,7 +300,12 @@ impl Runner {
     /// One life under faults, and what the crash left.
     fn life(&mut self) -> Result<(), Failure> {
         let ending = self.draw_ending();
-        let errors = self.plan.has_device_errors();
+        let longest_us = self.plan.life_max_us >> self.prng.below(8);
+        let limit = Duration::from_micros(self.prng.between(longest_us / 2, longest_us));
+        let spell = self.draw_spell(limit);
+        let troubles = [self.trouble, spell.map(|spell| spell.trouble)];
+        let in_trouble = troubles.into_iter().flatten().any(Trouble::brings_errors);
+        let errors = self.plan.has_device_errors() || in_trouble;
         let drops = self.plan.world.disk.faults.sync_failure.drop_percent > 0;
         let task = Task {
             number: 0,
@@ -304,25 +322,89 @@ impl Runner {
             let (point, nth) = self.draw_point();
             self.world.crash_at(NODE, point, nth, crash);
         }
-        let longest_us = self.plan.life_max_us >> self.prng.below(8);
-        let limit = Duration::from_micros(self.prng.between(longest_us / 2, longest_us));
-        self.run_life(context, ending, limit);
+        self.run_life(context, ending, limit, spell);
         self.check()?;
         self.after_life()
     }
 
-    fn run_life(&mut self, context: Context, ending: Ending, limit: Duration) {
-        let before = self.world.crashes(NODE);
+    /// Whether and when the device gets into trouble in a life of at most `limit`.
+    fn draw_spell(&mut self, limit: Duration) -> Option<Spell> {
+        if self.trouble.is_some() && self.prng.chance_percent(60) {
+            self.set_trouble(None);
+        }
+        if !self.prng.chance_percent(self.plan.trouble_percent) {
+            return None;
+        }
+        let trouble = match self.prng.below(3) {
+            0 => Trouble::Gone,
+            1 => Trouble::Full,
+            _ => Trouble::Slow(Duration::from_micros(1 << self.prng.between(6, 16))),
+        };
+        let within = |prng: &mut Prng| limit.mul_f64(prng.below(1_000) as f64 / 1_000.0);
+        let after = if self.prng.chance_percent(20) {
+            Duration::ZERO
+        } else {
+            within(&mut self.prng)
+        };
+        let ends = self.prng.chance_percent(60);
+        let lasts = ends.then(|| within(&mut self.prng));
+        Some(Spell {
+            trouble,
+            after,
+            lasts,
+        })
+    }
+
+    fn set_trouble(&mut self, trouble: Option<Trouble>) {
+        self.disk.set_gone(trouble == Some(Trouble::Gone));
+        self.disk.set_full(trouble == Some(Trouble::Full));
+        self.disk.set_slow(match trouble {
+            Some(Trouble::Slow(extra)) => extra,
+            _ => Duration::ZERO,
+        });
+        self.trouble = trouble;
+    }
+
+    /// Lets the process run for at most `limit`; true when it ended, or something is wrong.
+    fn pass(&mut self, limit: Duration) -> bool {
         let ledger = self.ledger.clone();
+        self.world.try_run_until(limit, |world| {
+            !world.is_up(NODE) || ledger.borrow().violation.is_some()
+        })
+    }
+
+    fn pass_with_spell(&mut self, limit: Duration, spell: Spell) -> bool {
+        if self.pass(spell.after) {
+            return true;
+        }
+        self.set_trouble(Some(spell.trouble));
+        let rest = limit.saturating_sub(spell.after);
+        let Some(lasts) = spell.lasts else {
+            return self.pass(rest);
+        };
+        let over = self.pass(lasts);
+        self.set_trouble(None);
+        over || self.pass(rest.saturating_sub(lasts))
+    }
+
+    fn run_life(
+        &mut self,
+        context: Context,
+        ending: Ending,
+        limit: Duration,
+        spell: Option<Spell>,
+    ) {
+        let before = self.world.crashes(NODE);
         self.world.start(NODE, 1, move |_| serve(context.clone()));
         let limit = if ending == Ending::ShutDown {
             SETTLE_LIMIT
         } else {
             limit
         };
-        self.world.try_run_until(limit, |world| {
-            !world.is_up(NODE) || ledger.borrow().violation.is_some()
-        });
+        match spell {
+            None => self.pass(limit),
+            Some(spell) => self.pass_with_spell(limit, spell),
+        };
         if self.world.is_up(NODE) {
             let crash = match ending {
                 Ending::Moment(crash) | Ending::Point(crash) => crash,
@@ -358,6 +440,7 @@ impl Runner {
     /// The end: no more faults, everything has to be right and to become quiet.
     pub fn settle(mut self) -> Result<Outcome, Failure> {
         self.world.heal_all();
+        self.trouble = None;
         // Crash points that no life reached so far may still end one.
         for _ in 0..=self.lives {
             if self.settle_once()? {
@@ -365,11 +448,20 @@ impl Runner {
             }
         }
         self.check_disk()?;
+        self.count_faults();
         Ok(Outcome {
             trace_hash: self.world.trace_hash(),
             totals: self.ledger.borrow().totals,
             crashes: self.world.crashes(NODE),
         })
+    }
+
+    /// Notes which troubles the run really met.
+    fn count_faults(&self) {
+        let met = |kind| u64::from(self.world.fault_count(kind) > 0);
+        let totals = &mut self.ledger.borrow_mut().totals;
+        totals.device_gone = met(FaultKind::Gone);
+        totals.device_full = met(FaultKind::Full);
     }
 
     /// False when a crash cut it off.
