@@ -95,6 +95,8 @@ pub struct Runner {
     pub prng: Prng,
     lives: u32,
     dropped_syncs: usize,
+    /// Crashes before this life began.
+    crashes_before: u32,
     /// What is wrong with the device now.
     trouble: Option<Trouble>,
 }
@@ -180,6 +182,7 @@ impl Runner {
             prng,
             lives: 0,
             dropped_syncs: 0,
+            crashes_before: 0,
             trouble: None,
         }
     }
@@ -266,7 +269,8 @@ impl Runner {
         self.ledger.borrow_mut().process_ended(crash);
     }
 
-    fn draw_crash(&mut self) -> Crash {
+    /// How the next crash is.
+    pub fn draw_crash(&mut self) -> Crash {
         let takes_power = self.prng.chance_percent(self.plan.power_loss_percent);
         if takes_power {
             Crash::PowerLoss
@@ -298,10 +302,9 @@ impl Runner {
     }
 
     /// One life under faults, and what the crash left.
-    fn life(&mut self) -> Result<(), Failure> {
+    pub fn life(&mut self) -> Result<(), Failure> {
         let ending = self.draw_ending();
-        let longest_us = self.plan.life_max_us >> self.prng.below(8);
-        let limit = Duration::from_micros(self.prng.between(longest_us / 2, longest_us));
+        let limit = self.draw_limit();
         let spell = self.draw_spell(limit);
         let troubles = [self.trouble, spell.map(|spell| spell.trouble)];
         let in_trouble = troubles.into_iter().flatten().any(Trouble::brings_errors);
@@ -317,14 +320,32 @@ impl Runner {
                 damage: errors && drops,
             },
         };
-        let context = self.context(task);
         if let Ending::Point(crash) = ending {
             let (point, nth) = self.draw_point();
             self.world.crash_at(NODE, point, nth, crash);
         }
-        self.run_life(context, ending, limit, spell);
+        self.begin_life(task);
+        let limit = if ending == Ending::ShutDown {
+            SETTLE_LIMIT
+        } else {
+            limit
+        };
+        match spell {
+            None => self.pass(limit),
+            Some(spell) => self.pass_with_spell(limit, spell),
+        };
+        self.end_life(match ending {
+            Ending::Moment(crash) | Ending::Point(crash) => crash,
+            Ending::ShutDown => Crash::Kill,
+        });
         self.check()?;
         self.after_life()
+    }
+
+    /// How long a life may be.
+    pub fn draw_limit(&mut self) -> Duration {
+        let longest_us = self.plan.life_max_us >> self.prng.below(8);
+        Duration::from_micros(self.prng.between(longest_us / 2, longest_us))
     }
 
     /// Whether and when the device gets into trouble in a life of at most `limit`.
@@ -366,7 +387,7 @@ impl Runner {
     }
 
     /// Lets the process run for at most `limit`; true when it ended, or something is wrong.
-    fn pass(&mut self, limit: Duration) -> bool {
+    pub fn pass(&mut self, limit: Duration) -> bool {
         let ledger = self.ledger.clone();
         self.world.try_run_until(limit, |world| {
             !world.is_up(NODE) || ledger.borrow().violation.is_some()
@@ -387,32 +408,21 @@ impl Runner {
         over || self.pass(rest.saturating_sub(lasts))
     }
 
-    fn run_life(
-        &mut self,
-        context: Context,
-        ending: Ending,
-        limit: Duration,
-        spell: Option<Spell>,
-    ) {
-        let before = self.world.crashes(NODE);
+    /// Starts the process; gives how far it comes.
+    pub fn begin_life(&mut self, task: Task) -> Rc<Progress> {
+        self.crashes_before = self.world.crashes(NODE);
+        let context = self.context(task);
+        let progress = context.progress.clone();
         self.world.start(NODE, 1, move |_| serve(context.clone()));
-        let limit = if ending == Ending::ShutDown {
-            SETTLE_LIMIT
-        } else {
-            limit
-        };
-        match spell {
-            None => self.pass(limit),
-            Some(spell) => self.pass_with_spell(limit, spell),
-        };
+        progress
+    }
+
+    /// Crashes the process, unless it has ended, and tells the ledger.
+    pub fn end_life(&mut self, crash: Crash) {
         if self.world.is_up(NODE) {
-            let crash = match ending {
-                Ending::Moment(crash) | Ending::Point(crash) => crash,
-                Ending::ShutDown => Crash::Kill,
-            };
             self.world.crash(NODE, crash);
         }
-        let crashed = self.world.crashes(NODE) > before;
+        let crashed = self.world.crashes(NODE) > self.crashes_before;
         let crash = self.world.last_crash(NODE).filter(|_| crashed);
         self.ended(crash);
     }
@@ -441,12 +451,7 @@ impl Runner {
     pub fn settle(mut self) -> Result<Outcome, Failure> {
         self.world.heal_all();
         self.trouble = None;
-        // Crash points that no life reached so far may still end one.
-        for _ in 0..=self.lives {
-            if self.settle_once()? {
-                break;
-            }
-        }
+        self.settle_once()?;
         self.check_disk()?;
         self.count_faults();
         Ok(Outcome {
@@ -464,23 +469,16 @@ impl Runner {
         totals.device_full = met(FaultKind::Full);
     }
 
-    /// False when a crash cut it off.
-    fn settle_once(&mut self) -> Result<bool, Failure> {
+    fn settle_once(&mut self) -> Result<(), Failure> {
         let context = self.context(self.calm_task());
         let progress = context.progress.clone();
-        let ledger = self.ledger.clone();
-        let before = self.world.crashes(NODE);
         self.world.start(NODE, 1, move |_| settle(context.clone()));
-        let done = self.world.try_run_until(SETTLE_LIMIT, |world| {
-            !world.is_up(NODE) || ledger.borrow().violation.is_some()
-        });
+        let done = self.pass(SETTLE_LIMIT);
         self.check()?;
-        let crashed = self.world.crashes(NODE) > before;
-        if !done || !(crashed || progress.shut_down.get()) {
+        if !done || !progress.shut_down.get() {
             return Err(self.failure(format!("no progress after all faults ended: {progress:?}")));
         }
-        let crash = self.world.last_crash(NODE).filter(|_| crashed);
-        self.ended(crash);
-        Ok(!crashed)
+        self.ended(None);
+        Ok(())
     }
 }
