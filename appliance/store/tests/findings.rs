@@ -407,7 +407,7 @@ fn a_journal_that_breaks_off_below_what_was_durable() {
     journal.append(&world, ZERO);
     assert_eq!(check(&mut world), []);
     world.disk("pool").flip_bit(journal.offset(position) + 40);
-    let what = "damaged: later batches prove that this one was durable";
+    let what = "damaged: the volume record or a later batch proves that this one was durable";
     let finding = journal.finding(position, what);
     let place = format!("journal at position {position}");
     finds(&mut world, finding, &["volume #1", &place, "damaged"]);

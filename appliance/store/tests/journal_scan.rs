@@ -24,6 +24,7 @@ const IDENTITY: Identity = Identity {
 const START: ScanStart = ScanStart {
     epoch: 3,
     open_sequence: 100,
+    settled: true,
     position: 40 * BLOCK,
     sequence: 100,
     first_lsn: 1000,
@@ -302,7 +303,47 @@ fn epochs_never_go_down_and_a_life_that_was_cut_off_stays_so() {
         ..START
     };
     let (mut log, [_, stale, _]) = with_epochs(late, [2, 1, 1]);
-    log.ends_before(stale, false);
+    log.is_refused(stale, Verdict::Corruption, Failure::Header);
+}
+
+#[test]
+fn a_log_that_ends_before_the_volume_record_says_is_damage() {
+    let known = ScanStart {
+        open_sequence: 102,
+        ..START
+    };
+    // The opening that published the record had read 100 and 101; nothing came behind them.
+    for (spoil, failure) in [(0, Failure::Header), (BLOCK + 9, Failure::Payload)] {
+        let mut log = Log::new(known);
+        log.append(1);
+        let second = log.append(1);
+        log.ends_before(log.head(), false);
+        log.flip(second.position + spoil);
+        log.is_refused(second, Verdict::Corruption, failure);
+        // What came later may be torn.
+        log.flip(second.position + spoil);
+        let third = log.append(1);
+        log.flip(third.position + spoil);
+        log.ends_before(third, spoil > 0);
+    }
+    let nothing = Log::new(known).head();
+    Log::new(known).is_refused(nothing, Verdict::Corruption, Failure::Header);
+}
+
+#[test]
+fn settled_batches_prove_their_data_durable() {
+    for (settled, durable_lsn) in [(true, 1001), (false, 0)] {
+        let mut log = Log::new(ScanStart {
+            open_sequence: 102,
+            settled,
+            ..START
+        });
+        (0..4).for_each(|_| {
+            log.append(1);
+        });
+        let end = log.ends_before(log.head(), false);
+        assert_eq!(end.durable_lsn, durable_lsn, "settled: {settled}");
+    }
 }
 
 #[test]

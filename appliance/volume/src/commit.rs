@@ -254,6 +254,7 @@ pub(crate) struct Mark {
 pub(crate) struct JournalStart {
     pub epoch: u64,
     pub open_sequence: u64,
+    pub settled: bool,
     pub tail: Mark,
     pub head: Mark,
 }
@@ -276,6 +277,7 @@ pub(crate) struct Journal {
     durable_lsn: Cell<u64>,
     epoch: u64,
     open_sequence: u64,
+    settled: bool,
 }
 
 impl Journal {
@@ -297,6 +299,7 @@ impl Journal {
             durable_lsn: Cell::new(start.head.last_lsn),
             epoch: start.epoch,
             open_sequence: start.open_sequence,
+            settled: start.settled,
         }
         .with_mark(start.head)
     }
@@ -346,6 +349,7 @@ impl Journal {
         JournalMark {
             epoch: self.epoch,
             open_sequence: self.open_sequence,
+            settled: self.settled,
             tail_position: mark.end,
             tail_sequence: mark.next_sequence,
             tail_lsn: mark.last_lsn + 1,

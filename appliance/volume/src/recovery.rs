@@ -38,8 +38,8 @@ pub enum Damage {
     Ring,
     /// The journal is damaged where it was durable once.
     #[error(
-        "the journal is damaged at position {position} (sequence {sequence}): later batches prove \
-         that it once was whole; restore the device from a copy, or delete the volume"
+        "the journal is damaged at position {position} (sequence {sequence}): the volume record or \
+         a later batch proves that it once was whole; restore the device from a copy, or delete the volume"
     )]
     Journal {
         /// Where the batch should be.
@@ -262,6 +262,7 @@ fn start_of(mark: &JournalMark) -> ScanStart {
     ScanStart {
         epoch: mark.epoch,
         open_sequence: mark.open_sequence,
+        settled: mark.settled,
         position: mark.tail_position,
         sequence: mark.tail_sequence,
         first_lsn: mark.tail_lsn,
@@ -449,6 +450,7 @@ impl Replayed {
             journal: JournalMark {
                 epoch: self.end.epoch + 1,
                 open_sequence: self.end.sequence,
+                settled: self.is_settled(),
                 ..self.record.mark
             },
             allocated: Vec::new(),
@@ -457,6 +459,11 @@ impl Replayed {
         };
         pool.publish(changes).await.map_err(Damage::Store)?;
         Ok(())
+    }
+
+    /// Whether everything the log names is on the device.
+    fn is_settled(&self) -> bool {
+        self.report.undone_pages == 0
     }
 
     /// Makes the index say of a dirty cluster where its data can go.
@@ -538,6 +545,7 @@ impl Replayed {
         let journal = Journal::new(JournalStart {
             epoch: self.end.epoch + 1,
             open_sequence: self.end.sequence,
+            settled: self.is_settled(),
             tail,
             head,
         });

@@ -131,13 +131,16 @@ impl World {
         self.state.borrow_mut().net_drop_connections(a, b)
     }
 
-    /// Ends all faults by chance, everywhere, and all partitions: the second phase of a test, in
-    /// which the system has to recover. Damage already done stays.
+    /// Ends all faults by chance, everywhere, all partitions, and crashes still to come: the second
+    /// phase of a test, in which the system has to recover. Damage already done stays.
     pub fn heal_all(&mut self) {
         let mut state = self.state.borrow_mut();
         state.options = state.options.healed();
         state.net.options = state.options.net.clone();
         state.net.blocked.clear();
+        for node in &mut state.nodes {
+            node.armed.clear();
+        }
         for disk in 0..state.disks.len() {
             state.with_disk(disk, |disk, _| disk.heal());
         }

@@ -4,7 +4,11 @@
 //! pool is closed; then everything is read. Damage by chance is kept to data and map clusters:
 //! the newest batches of a journal cannot be told from a torn tail when they are damaged
 //! (docs/format.md, "Recovery"), so a run that damages a journal that is in use could demand
-//! nothing. For the same reason these runs have no crashes.
+//! nothing. For the same reason lives with damage by chance have no crashes.
+//!
+//! A third of the runs damage a pool that is in use, and crash it: only what was on the device when
+//! the life began and has not been written since, so that a good system knows what it has to find
+//! there. Then nothing that was promised before may silently turn into something older.
 
 use std::ops::Range;
 use std::path::Path;
@@ -40,11 +44,17 @@ pub fn run_corruption(seed: u64) -> Result<Outcome, Failure> {
     let mut runner = Runner::new(plan);
     runner.prepare()?;
     runner.live(Weather::default(), runner.plan.habits)?;
-    let by_hand = runner.prng.chance_percent(50);
-    let clean = by_hand || runner.live_with_damage()?;
-    if by_hand {
-        runner.wound();
-    }
+    let clean = match runner.prng.below(3) {
+        0 => {
+            runner.wound();
+            true
+        }
+        1 => runner.live_with_damage()?,
+        _ => {
+            runner.crash_with_wounds()?;
+            true
+        }
+    };
     // A pool that could not be shut down may have lost what it had not written: see above.
     if clean {
         runner.read_what_is_left()?;
@@ -52,8 +62,33 @@ pub fn run_corruption(seed: u64) -> Result<Outcome, Failure> {
     Ok(Outcome {
         trace_hash: runner.world.trace_hash(),
         totals: runner.ledger.borrow().totals,
-        crashes: 0,
+        crashes: runner.world.crashes(NODE),
     })
+}
+
+/// What is on the device for certain when a life begins.
+struct Settled {
+    /// A life earlier.
+    older: Image,
+    now: Image,
+    /// Blocks in which the two differ: the log, direct data and the latest pages of the map.
+    fresh: Vec<u64>,
+}
+
+impl Settled {
+    fn new(older: Image, now: Image, len_bytes: u64) -> Self {
+        let blocks = (0..len_bytes / BLOCK_BYTES).map(|block| block * BLOCK_BYTES);
+        let fresh = blocks
+            .filter(|offset| block_of(&older, *offset) != block_of(&now, *offset))
+            .collect();
+        Self { older, now, fresh }
+    }
+}
+
+fn block_of(image: &Image, offset: u64) -> [u8; BLOCK_BYTES as usize] {
+    let mut block = [0; BLOCK_BYTES as usize];
+    image.read(offset, &mut block);
+    block
 }
 
 impl Runner {
@@ -108,7 +143,78 @@ impl Runner {
         Ok(progress.shut_down.get())
     }
 
-    /// Damage by hand, anywhere.
+    /// Lives that are cut off, with damage done to the pool while it is used.
+    fn crash_with_wounds(&mut self) -> Result<(), Failure> {
+        let faults = self.plan.world.disk.faults.clone();
+        self.disk.set_faults(faults);
+        let mut older = self.disk.durable_snapshot();
+        // Without damage first: crashes leave journals that are not empty.
+        self.cut_off_life(None)?;
+        for _ in 0..self.plan.lives {
+            let settled = Settled::new(older, self.disk.durable_snapshot(), self.plan.pool_bytes);
+            self.cut_off_life(Some(&settled))?;
+            older = settled.now;
+        }
+        self.world.heal_all();
+        Ok(())
+    }
+
+    /// One life ended by a crash; settled data, if any, is damaged at some moment of it.
+    fn cut_off_life(&mut self, settled: Option<&Settled>) -> Result<(), Failure> {
+        let limits = [self.draw_limit(), self.draw_limit()];
+        let mut habits = self.plan.habits;
+        if settled.is_some() && self.prng.chance_percent(50) {
+            // What the last life left stays in the journal.
+            habits.requests = self.prng.below(3) as u32;
+        }
+        let task = Task {
+            number: 0,
+            read_back: self.prng.chance_percent(30),
+            habits,
+            shut_down: false,
+            weather: Weather {
+                device_errors: true,
+                damage: settled.is_some(),
+            },
+        };
+        let progress = self.begin_life(task);
+        // Before the pool is open nothing is known to have been there.
+        self.world.try_run_until(LIFE_LIMIT, |world| {
+            !world.is_up(NODE) || progress.opened.get()
+        });
+        let is_over = self.pass(limits[0]);
+        if let Some(settled) = settled.filter(|_| !is_over && progress.opened.get()) {
+            for _ in 0..self.prng.between(1, WOUNDS_MAX) {
+                self.wound_settled(settled);
+            }
+            self.pass(limits[1]);
+        }
+        let crash = self.draw_crash();
+        self.end_life(crash);
+        self.check()
+    }
+
+    /// Damages one block that nobody has written in this life. A lost write leaves what was there
+    /// a life earlier.
+    fn wound_settled(&mut self, settled: &Settled) {
+        let offset = if settled.fresh.is_empty() || self.prng.chance_percent(30) {
+            self.prng.below(self.plan.pool_bytes / BLOCK_BYTES) * BLOCK_BYTES
+        } else {
+            settled.fresh[self.prng.index(settled.fresh.len())]
+        };
+        let range = offset..offset + BLOCK_BYTES;
+        let then = block_of(&settled.now, offset);
+        if self.disk.bytes(range.clone()) != then || self.disk.durable_bytes(range) != then {
+            return;
+        }
+        if self.prng.chance_percent(40) {
+            self.disk.corrupt(offset, &block_of(&settled.older, offset));
+        } else {
+            self.damage(offset);
+        }
+    }
+
+    /// Damage by hand to a pool at rest, anywhere.
     fn wound(&mut self) {
         let blocks = self.plan.pool_bytes / BLOCK_BYTES;
         let first = u64::from_le_bytes(self.field(FIRST_CLUSTER_FIELD));
@@ -120,17 +226,23 @@ impl Runner {
                 0
             };
             let block = self.prng.between(from, blocks - 1);
-            let offset = block * BLOCK_BYTES;
-            match self.prng.below(4) {
-                0 => self.disk.flip_bit(offset + self.prng.below(BLOCK_BYTES)),
-                1 => self.disk.corrupt(offset, &[0xA5; 512]),
-                2 => self.disk.latent_error(offset..offset + BLOCK_BYTES),
-                _ => {
-                    // What a misdirected write leaves: a good block at the wrong place.
-                    let other = self.prng.between(first, blocks - 1) * BLOCK_BYTES;
-                    let bytes = self.disk.bytes(other..other + BLOCK_BYTES);
-                    self.disk.corrupt(offset, &bytes);
-                }
+            self.damage(block * BLOCK_BYTES);
+        }
+    }
+
+    /// Damages one block.
+    fn damage(&mut self, offset: u64) {
+        let blocks = self.plan.pool_bytes / BLOCK_BYTES;
+        let first = u64::from_le_bytes(self.field(FIRST_CLUSTER_FIELD));
+        match self.prng.below(4) {
+            0 => self.disk.flip_bit(offset + self.prng.below(BLOCK_BYTES)),
+            1 => self.disk.corrupt(offset, &[0xA5; 512]),
+            2 => self.disk.latent_error(offset..offset + BLOCK_BYTES),
+            _ => {
+                // What a misdirected write leaves: a good block at the wrong place.
+                let other = self.prng.between(first, blocks - 1) * BLOCK_BYTES;
+                let bytes = self.disk.bytes(other..other + BLOCK_BYTES);
+                self.disk.corrupt(offset, &bytes);
             }
         }
     }

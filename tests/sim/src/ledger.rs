@@ -104,6 +104,10 @@ pub struct Totals {
     pub pool_full: u64,
     /// Lives of the process.
     pub lives: u64,
+    /// Runs in which requests met a device that was gone.
+    pub device_gone: u64,
+    /// Runs in which writes met a device without room.
+    pub device_full: u64,
 }
 
 /// Everything that was told and promised in one run.

@@ -1,6 +1,7 @@
 //! What a run does, all drawn from its seed: world, pool, volumes, clients, crashes.
 
 use std::fmt;
+use std::time::Duration;
 
 use reactor::sim::{CrashOptions, Prng, WorldOptions};
 
@@ -16,6 +17,24 @@ pub enum Class {
     Crash,
     /// Faults that destroy the only copy of data: it may be missing, it may not be wrong.
     Corruption,
+}
+
+/// What may happen to a device as a whole, besides the faults of single operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It is not there: everything fails.
+    Gone,
+    /// The space below it is used up: writes to places never written fail.
+    Full,
+    /// Every operation takes this much longer.
+    Slow(Duration),
+}
+
+impl Trouble {
+    /// Whether operations fail because of it.
+    pub fn brings_errors(self) -> bool {
+        !matches!(self, Self::Slow(_))
+    }
 }
 
 /// One volume to begin with.
@@ -86,6 +105,8 @@ pub struct Plan {
     pub world: WorldOptions,
     /// Share of crashes that take the power.
     pub power_loss_percent: u32,
+    /// Share of lives in which the device as a whole gets into trouble.
+    pub trouble_percent: u32,
     /// Length of the pool's device.
     pub pool_bytes: u64,
     /// The volumes to begin with.
@@ -133,11 +154,14 @@ impl Plan {
             prng.between(1, 4)
         } as u32;
         let life_max_us = 1 << prng.between(11, 22);
+        // Chance of its own: what the seeds drew before stays what it was.
+        let trouble_percent = [0, 0, 25, 60][Prng::new(seed).fork(0x7B0B).index(4)];
         Self {
             seed,
             class,
             world,
             power_loss_percent,
+            trouble_percent,
             pool_bytes,
             volumes,
             habits,
@@ -229,11 +253,12 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "seed={} class={:?} power_loss_percent={} pool_bytes={} payload_bytes={:?} \
+            "seed={} class={:?} power_loss_percent={} trouble_percent={} pool_bytes={} payload_bytes={:?} \
              map_cache_bytes={} sprint={} lives={} life_max_us={}",
             self.seed,
             self.class,
             self.power_loss_percent,
+            self.trouble_percent,
             self.pool_bytes,
             self.payload_bytes,
             self.map_cache_bytes,
@@ -261,7 +286,7 @@ mod tests {
     #[test]
     fn plans_cover_what_they_should() {
         let plans: Vec<Plan> = (0..300).map(|seed| Plan::new(seed, Class::Crash)).collect();
-        let covered: [fn(&Plan) -> bool; 9] = [
+        let covered: [fn(&Plan) -> bool; 10] = [
             |plan| plan.volumes.len() == 1,
             |plan| plan.volumes.len() == 3,
             |plan| plan.volumes.iter().any(|volume| volume.block_bytes == 512),
@@ -271,6 +296,7 @@ mod tests {
             |plan| plan.habits.mix.deallocate == 0,
             |plan| plan.world.disk.volatile_cache && plan.power_loss_percent == 100,
             |plan| plan.habits.transfer_max_bytes == 1 << 20,
+            |plan| plan.trouble_percent > 0,
         ];
         for (index, covers) in covered.iter().enumerate() {
             let count = plans.iter().filter(|plan| covers(plan)).count();

@@ -11,7 +11,7 @@ use crate::checkers::format::{check_image, demand_clean};
 use crate::client::Weather;
 use crate::ledger::{Ledger, Shared, Totals};
 use crate::life::{Context, DISK, Progress, Task, prepare, serve, settle};
-use crate::plan::{Class, Habits, Plan};
+use crate::plan::{Class, Habits, Plan, Trouble};
 
 /// The simulated machine.
 pub const NODE: &str = "target";
@@ -95,6 +95,20 @@ pub struct Runner {
     pub prng: Prng,
     lives: u32,
     dropped_syncs: usize,
+    /// Crashes before this life began.
+    crashes_before: u32,
+    /// What is wrong with the device now.
+    trouble: Option<Trouble>,
+}
+
+/// A time in which the device is in trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Spell {
+    trouble: Trouble,
+    /// From the start of the life.
+    after: Duration,
+    /// None: until some life begins without it.
+    lasts: Option<Duration>,
 }
 
 /// How a life is to end.
@@ -168,6 +182,8 @@ impl Runner {
             prng,
             lives: 0,
             dropped_syncs: 0,
+            crashes_before: 0,
+            trouble: None,
         }
     }
 
@@ -253,7 +269,8 @@ impl Runner {
         self.ledger.borrow_mut().process_ended(crash);
     }
 
-    fn draw_crash(&mut self) -> Crash {
+    /// How the next crash is.
+    pub fn draw_crash(&mut self) -> Crash {
         let takes_power = self.prng.chance_percent(self.plan.power_loss_percent);
         if takes_power {
             Crash::PowerLoss
@@ -285,9 +302,13 @@ impl Runner {
     }
 
     /// One life under faults, and what the crash left.
-    fn life(&mut self) -> Result<(), Failure> {
+    pub fn life(&mut self) -> Result<(), Failure> {
         let ending = self.draw_ending();
-        let errors = self.plan.has_device_errors();
+        let limit = self.draw_limit();
+        let spell = self.draw_spell(limit);
+        let troubles = [self.trouble, spell.map(|spell| spell.trouble)];
+        let in_trouble = troubles.into_iter().flatten().any(Trouble::brings_errors);
+        let errors = self.plan.has_device_errors() || in_trouble;
         let drops = self.plan.world.disk.faults.sync_failure.drop_percent > 0;
         let task = Task {
             number: 0,
@@ -299,38 +320,109 @@ impl Runner {
                 damage: errors && drops,
             },
         };
-        let context = self.context(task);
         if let Ending::Point(crash) = ending {
             let (point, nth) = self.draw_point();
             self.world.crash_at(NODE, point, nth, crash);
         }
-        let longest_us = self.plan.life_max_us >> self.prng.below(8);
-        let limit = Duration::from_micros(self.prng.between(longest_us / 2, longest_us));
-        self.run_life(context, ending, limit);
-        self.check()?;
-        self.after_life()
-    }
-
-    fn run_life(&mut self, context: Context, ending: Ending, limit: Duration) {
-        let before = self.world.crashes(NODE);
-        let ledger = self.ledger.clone();
-        self.world.start(NODE, 1, move |_| serve(context.clone()));
+        self.begin_life(task);
         let limit = if ending == Ending::ShutDown {
             SETTLE_LIMIT
         } else {
             limit
         };
+        match spell {
+            None => self.pass(limit),
+            Some(spell) => self.pass_with_spell(limit, spell),
+        };
+        self.end_life(match ending {
+            Ending::Moment(crash) | Ending::Point(crash) => crash,
+            Ending::ShutDown => Crash::Kill,
+        });
+        self.check()?;
+        self.after_life()
+    }
+
+    /// How long a life may be.
+    pub fn draw_limit(&mut self) -> Duration {
+        let longest_us = self.plan.life_max_us >> self.prng.below(8);
+        Duration::from_micros(self.prng.between(longest_us / 2, longest_us))
+    }
+
+    /// Whether and when the device gets into trouble in a life of at most `limit`.
+    fn draw_spell(&mut self, limit: Duration) -> Option<Spell> {
+        if self.trouble.is_some() && self.prng.chance_percent(60) {
+            self.set_trouble(None);
+        }
+        if !self.prng.chance_percent(self.plan.trouble_percent) {
+            return None;
+        }
+        let trouble = match self.prng.below(3) {
+            0 => Trouble::Gone,
+            1 => Trouble::Full,
+            _ => Trouble::Slow(Duration::from_micros(1 << self.prng.between(6, 16))),
+        };
+        let within = |prng: &mut Prng| limit.mul_f64(prng.below(1_000) as f64 / 1_000.0);
+        let after = if self.prng.chance_percent(20) {
+            Duration::ZERO
+        } else {
+            within(&mut self.prng)
+        };
+        let ends = self.prng.chance_percent(60);
+        let lasts = ends.then(|| within(&mut self.prng));
+        Some(Spell {
+            trouble,
+            after,
+            lasts,
+        })
+    }
+
+    fn set_trouble(&mut self, trouble: Option<Trouble>) {
+        self.disk.set_gone(trouble == Some(Trouble::Gone));
+        self.disk.set_full(trouble == Some(Trouble::Full));
+        self.disk.set_slow(match trouble {
+            Some(Trouble::Slow(extra)) => extra,
+            _ => Duration::ZERO,
+        });
+        self.trouble = trouble;
+    }
+
+    /// Lets the process run for at most `limit`; true when it ended, or something is wrong.
+    pub fn pass(&mut self, limit: Duration) -> bool {
+        let ledger = self.ledger.clone();
         self.world.try_run_until(limit, |world| {
             !world.is_up(NODE) || ledger.borrow().violation.is_some()
-        });
+        })
+    }
+
+    fn pass_with_spell(&mut self, limit: Duration, spell: Spell) -> bool {
+        if self.pass(spell.after) {
+            return true;
+        }
+        self.set_trouble(Some(spell.trouble));
+        let rest = limit.saturating_sub(spell.after);
+        let Some(lasts) = spell.lasts else {
+            return self.pass(rest);
+        };
+        let over = self.pass(lasts);
+        self.set_trouble(None);
+        over || self.pass(rest.saturating_sub(lasts))
+    }
+
+    /// Starts the process; gives how far it comes.
+    pub fn begin_life(&mut self, task: Task) -> Rc<Progress> {
+        self.crashes_before = self.world.crashes(NODE);
+        let context = self.context(task);
+        let progress = context.progress.clone();
+        self.world.start(NODE, 1, move |_| serve(context.clone()));
+        progress
+    }
+
+    /// Crashes the process, unless it has ended, and tells the ledger.
+    pub fn end_life(&mut self, crash: Crash) {
         if self.world.is_up(NODE) {
-            let crash = match ending {
-                Ending::Moment(crash) | Ending::Point(crash) => crash,
-                Ending::ShutDown => Crash::Kill,
-            };
             self.world.crash(NODE, crash);
         }
-        let crashed = self.world.crashes(NODE) > before;
+        let crashed = self.world.crashes(NODE) > self.crashes_before;
         let crash = self.world.last_crash(NODE).filter(|_| crashed);
         self.ended(crash);
     }
@@ -358,13 +450,10 @@ impl Runner {
     /// The end: no more faults, everything has to be right and to become quiet.
     pub fn settle(mut self) -> Result<Outcome, Failure> {
         self.world.heal_all();
-        // Crash points that no life reached so far may still end one.
-        for _ in 0..=self.lives {
-            if self.settle_once()? {
-                break;
-            }
-        }
+        self.trouble = None;
+        self.settle_once()?;
         self.check_disk()?;
+        self.count_faults();
         Ok(Outcome {
             trace_hash: self.world.trace_hash(),
             totals: self.ledger.borrow().totals,
@@ -372,23 +461,24 @@ impl Runner {
         })
     }
 
-    /// False when a crash cut it off.
-    fn settle_once(&mut self) -> Result<bool, Failure> {
+    /// Notes which troubles the run really met.
+    fn count_faults(&self) {
+        let met = |kind| u64::from(self.world.fault_count(kind) > 0);
+        let totals = &mut self.ledger.borrow_mut().totals;
+        totals.device_gone = met(FaultKind::Gone);
+        totals.device_full = met(FaultKind::Full);
+    }
+
+    fn settle_once(&mut self) -> Result<(), Failure> {
         let context = self.context(self.calm_task());
         let progress = context.progress.clone();
-        let ledger = self.ledger.clone();
-        let before = self.world.crashes(NODE);
         self.world.start(NODE, 1, move |_| settle(context.clone()));
-        let done = self.world.try_run_until(SETTLE_LIMIT, |world| {
-            !world.is_up(NODE) || ledger.borrow().violation.is_some()
-        });
+        let done = self.pass(SETTLE_LIMIT);
         self.check()?;
-        let crashed = self.world.crashes(NODE) > before;
-        if !done || !(crashed || progress.shut_down.get()) {
+        if !done || !progress.shut_down.get() {
             return Err(self.failure(format!("no progress after all faults ended: {progress:?}")));
         }
-        let crash = self.world.last_crash(NODE).filter(|_| crashed);
-        self.ended(crash);
-        Ok(!crashed)
+        self.ended(None);
+        Ok(())
     }
 }

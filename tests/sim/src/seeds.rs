@@ -59,4 +59,6 @@ fn add(sum: &mut Totals, totals: &Totals) {
     sum.corrupt += totals.corrupt;
     sum.pool_full += totals.pool_full;
     sum.lives += totals.lives;
+    sum.device_gone += totals.device_gone;
+    sum.device_full += totals.device_full;
 }

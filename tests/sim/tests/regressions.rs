@@ -6,7 +6,7 @@ use sim_tests::run::run_seed;
 use sim_tests::seeds::fail;
 
 /// Seed, class, what was wrong.
-const SEEDS: [(u64, Class, &str); 12] = [
+const SEEDS: [(u64, Class, &str); 14] = [
     (
         36,
         Class::Crash,
@@ -48,6 +48,13 @@ const SEEDS: [(u64, Class, &str); 12] = [
         "the pieces of one read waited for memory credits that its own later \
         pieces held: the read hung",
     ),
+    (
+        133,
+        Class::Corruption,
+        "the newest batch of a log that had been opened and served before was damaged, was taken \
+        for a torn one, and its writes were silently rolled back",
+    ),
+    (226, Class::Corruption, "as 133"),
     (
         204,
         Class::Crash,

@@ -15,6 +15,7 @@ fn crash_part(part: u64) {
     if sum.lives > 1_000 {
         assert!(sum.cut_off > 100 && sum.blocks_judged > 100_000, "{sum:?}");
         assert!(sum.pool_full > 0, "no run fills its pool: {sum:?}");
+        assert!(sum.device_gone > 10 && sum.device_full > 10, "{sum:?}");
     }
 }
 

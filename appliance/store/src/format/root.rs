@@ -143,6 +143,8 @@ pub struct RootVolume {
     pub tail_lsn: u64,
     /// Batches from this sequence on belong to `epoch` or later.
     pub open_sequence: u64,
+    /// The direct data of earlier batches is durable.
+    pub settled: bool,
     /// Milliseconds since 1970 at creation.
     pub created_ms: u64,
     /// Secret mixed into journal checksums.
@@ -293,6 +295,9 @@ const NO_EXTENT: RawExtent = RawExtent {
     cluster_count: U64::ZERO,
 };
 
+/// Flag of a volume: see [`RootVolume::settled`].
+const SETTLED: u64 = 1;
+
 impl RawLayer {
     fn check(&self) -> Result<Layer, &'static str> {
         if self.flags.get() != 0 || self.reserved.get() != 0 || self.depth.get() > 8 {
@@ -309,7 +314,10 @@ impl RawLayer {
 
 impl RawVolume {
     fn check(&self) -> Result<RootVolume, &'static str> {
-        if self.layer_count.get() != 1 || self.reserved.get() != 0 || self.flags.get() != 0 {
+        if self.layer_count.get() != 1
+            || self.reserved.get() != 0
+            || self.flags.get() & !SETTLED != 0
+        {
             return Err("volume uses something this version does not know");
         }
         let unused = self.layers[1..].as_bytes().iter().all(|&byte| byte == 0);
@@ -343,6 +351,7 @@ impl RawVolume {
             tail_sequence: self.tail_sequence.get(),
             tail_lsn: self.tail_lsn.get(),
             open_sequence: self.open_sequence.get(),
+            settled: self.flags.get() & SETTLED != 0,
             created_ms: self.created_ms.get(),
             journal_salt: self.journal_salt.get(),
         })
@@ -421,7 +430,7 @@ impl RootVolume {
             open_sequence: self.open_sequence.into(),
             created_ms: self.created_ms.into(),
             journal_salt: self.journal_salt.into(),
-            flags: U64::ZERO,
+            flags: if self.settled { SETTLED } else { 0 }.into(),
         }
     }
 }

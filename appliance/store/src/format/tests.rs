@@ -79,6 +79,7 @@ fn volume(id: u64) -> RootVolume {
         tail_sequence: 9,
         tail_lsn: 17,
         open_sequence: 8,
+        settled: true,
         created_ms: 1_800_000_000_001,
         journal_salt: 0x0102_0304_0506_0708,
     }

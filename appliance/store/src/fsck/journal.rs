@@ -39,6 +39,7 @@ impl Check<'_> {
         let start = ScanStart {
             epoch: record.mark.epoch,
             open_sequence: record.mark.open_sequence,
+            settled: record.mark.settled,
             position,
             sequence: record.mark.tail_sequence,
             first_lsn: record.mark.tail_lsn,
@@ -64,7 +65,9 @@ impl Check<'_> {
         log.durable_lsn = end.durable_lsn;
         let what = match end.verdict {
             Verdict::EndOfLog => return log,
-            Verdict::Corruption => "damaged: later batches prove that this one was durable",
+            Verdict::Corruption => {
+                "damaged: the volume record or a later batch proves that this one was durable"
+            }
             Verdict::DeviceError => "cannot be read",
         };
         self.found(Finding::Journal {

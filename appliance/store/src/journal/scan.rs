@@ -18,8 +18,11 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 pub struct ScanStart {
     /// Epoch of the life that published last.
     pub epoch: u64,
-    /// Batches from this sequence on must carry `epoch` or a later one.
+    /// Batches from this sequence on must carry `epoch` or a later one. All earlier ones were read,
+    /// found good and made durable before the volume record was published.
     pub open_sequence: u64,
+    /// The direct data of those earlier batches was there, too.
+    pub settled: bool,
     /// Position of the first batch of the log.
     pub position: u64,
     /// Sequence of that batch.
@@ -39,7 +42,8 @@ pub struct LogEnd {
     pub next_lsn: u64,
     /// The highest epoch seen, at least the published one.
     pub epoch: u64,
-    /// Highest durable LSN that any good batch states; 0 when none does.
+    /// Highest LSN that the log proves durable: a good batch states it, or the volume record does
+    /// for settled batches; 0 when nothing does.
     pub durable_lsn: u64,
     /// Good batches.
     pub batches: u64,
@@ -163,14 +167,15 @@ impl<'a> Scanner<'a> {
         batch::decode(bytes, &self.identity).ok()
     }
 
-    /// Looks behind the end of the log for proof that it once went on, and gives the verdict.
+    /// Looks for proof that the log once went on behind its end, and gives the verdict: the volume
+    /// record knows of more batches, or a later batch states that they were durable.
     ///
     /// Cost: reads the rest of the ring once. A full log (a whole lap) has no rest.
     pub async fn finish(&mut self) -> LogEnd {
         let expected = self.expected;
         let to = self.start.position + self.ring.len_bytes();
-        let mut covered = false;
         let start = self.start;
+        let mut covered = expected.sequence < start.open_sequence;
         let epoch = expected.epoch;
         let identity = self.identity;
         let unreadable_blocks = search(
@@ -211,12 +216,17 @@ impl<'a> Scanner<'a> {
             return;
         };
         let old = self.expected;
+        let is_settled = self.start.settled && old.sequence < self.start.open_sequence;
+        let settled_lsn = if is_settled { view.last_lsn() } else { 0 };
         self.expected = Expected {
             end: view.end(),
             sequence: old.sequence + 1,
             next_lsn: view.last_lsn() + 1,
             epoch: view.header.epoch,
-            durable_lsn: old.durable_lsn.max(view.header.durable_lsn),
+            durable_lsn: old
+                .durable_lsn
+                .max(view.header.durable_lsn)
+                .max(settled_lsn),
             batches: old.batches + 1,
         };
     }

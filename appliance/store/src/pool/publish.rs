@@ -30,8 +30,10 @@ use crate::types::{BLOCK_BYTES, Cluster, VolumeId};
 pub struct JournalMark {
     /// Life of the volume: +1 each time it is opened for writing.
     pub epoch: u64,
-    /// Batches from this sequence on belong to `epoch` or later.
+    /// Batches from this sequence on belong to `epoch` or later; earlier ones are durable.
     pub open_sequence: u64,
+    /// The direct data that those earlier batches name is durable, too.
+    pub settled: bool,
     /// Logical byte position of the first batch to replay.
     pub tail_position: u64,
     /// Its sequence number.

@@ -72,6 +72,7 @@ impl From<RootVolume> for VolumeRecord {
             mark: JournalMark {
                 epoch: root.epoch,
                 open_sequence: root.open_sequence,
+                settled: root.settled,
                 tail_position: root.tail_position,
                 tail_sequence: root.tail_sequence,
                 tail_lsn: root.tail_lsn,
@@ -113,6 +114,7 @@ impl From<&VolumeRecord> for RootVolume {
             tail_sequence: record.mark.tail_sequence,
             tail_lsn: record.mark.tail_lsn,
             open_sequence: record.mark.open_sequence,
+            settled: record.mark.settled,
             created_ms: record.created_ms,
             journal_salt: record.journal_salt,
         }

@@ -156,6 +156,7 @@ fn fresh_record(id: VolumeId, new: &NewVolume, runs: Vec<ClusterRun>) -> VolumeR
         mark: JournalMark {
             epoch: 1,
             open_sequence: 1,
+            settled: true,
             tail_position: 0,
             tail_sequence: 1,
             tail_lsn: 1,
