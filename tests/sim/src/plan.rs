@@ -7,6 +7,8 @@ use reactor::sim::{CrashOptions, Prng, WorldOptions};
 
 /// Smallest journal the pool makes.
 pub const JOURNAL_MIN_BYTES: u64 = 4 << 20;
+/// Length of the smallest pool.
+const POOL_MIN_BYTES: u64 = 18 << 20;
 /// The most volumes at a time.
 pub const VOLUMES_MAX: usize = 4;
 
@@ -120,6 +122,9 @@ pub struct Plan {
     /// Many short lives of small equal writes, each cut off while batches are in flight: what is
     /// left of one life lies exactly where the next one appends.
     pub sprint: bool,
+    /// Whole clusters are replaced and given back all the time in a pool that is nearly full, and
+    /// the process dies while it publishes: what is freed is taken again at once.
+    pub churn: bool,
     /// How often the process is started under faults.
     pub lives: u32,
     /// Longest life.
@@ -138,14 +143,23 @@ impl Plan {
         world.core.engine_pool_bytes = 8 << prng.between(20, 21);
         world.turns_max = 20_000_000;
         world.verbose = std::env::var_os("SIM_VERBOSE").is_some();
-        let pool_bytes = (18 << 20) + (prng.below(10) << 22) + (prng.below(64) << 12);
-        world.disk.len_bytes = pool_bytes;
-        let volumes = draw_volumes(&mut prng, pool_bytes);
+        let mut pool_bytes = POOL_MIN_BYTES + (prng.below(10) << 22) + (prng.below(64) << 12);
+        let mut volumes = draw_volumes(&mut prng, pool_bytes);
         let mut habits = Habits::draw(&mut prng);
         let sprint = class == Class::Crash && prng.chance_percent(15);
         if sprint {
             habits.sprint();
         }
+        // Chance of its own: what the seeds drew before stays what it was.
+        let mut late = Prng::new(seed).fork(0x7B0B);
+        let trouble_percent = [0, 0, 25, 60][late.index(4)];
+        let churn = class == Class::Crash && !sprint && late.chance_percent(10);
+        if churn {
+            habits.churn();
+            pool_bytes = POOL_MIN_BYTES;
+            fill(&mut volumes, pool_bytes);
+        }
+        world.disk.len_bytes = pool_bytes;
         let payload_bytes = [None, None, Some(64 << 10), Some(512 << 10)][prng.index(4)];
         let map_cache_bytes = [64 << 10, 1 << 20][prng.index(2)];
         let lives = if sprint {
@@ -153,9 +167,10 @@ impl Plan {
         } else {
             prng.between(1, 4)
         } as u32;
-        let life_max_us = 1 << prng.between(11, 22);
-        // Chance of its own: what the seeds drew before stays what it was.
-        let trouble_percent = [0, 0, 25, 60][Prng::new(seed).fork(0x7B0B).index(4)];
+        let mut life_max_us = 1 << prng.between(11, 22);
+        if churn {
+            life_max_us = 1 << 25;
+        }
         Self {
             seed,
             class,
@@ -168,6 +183,7 @@ impl Plan {
             payload_bytes,
             map_cache_bytes,
             sprint,
+            churn,
             lives,
             life_max_us,
         }
@@ -178,6 +194,13 @@ impl Plan {
         let transient = &self.world.disk.faults.transient;
         transient.read_ppm + transient.write_ppm + transient.sync_ppm > 0
     }
+}
+
+/// One volume with the smallest journal that can take more than the pool has.
+fn fill(volumes: &mut Vec<VolumePlan>, pool_bytes: u64) {
+    volumes.truncate(1);
+    volumes[0].journal_bytes = JOURNAL_MIN_BYTES;
+    volumes[0].len_bytes = pool_bytes - JOURNAL_MIN_BYTES;
 }
 
 fn draw_volumes(prng: &mut Prng, pool_bytes: u64) -> Vec<VolumePlan> {
@@ -235,6 +258,23 @@ impl Habits {
         }
     }
 
+    /// Whole clusters, many at a time.
+    fn churn(&mut self) {
+        self.mix = Mix {
+            read: 20,
+            write: 60,
+            zeroes: 10,
+            deallocate: 20,
+            ..Mix::default()
+        };
+        self.clients = 6;
+        self.requests = 100;
+        self.hot_percent = 0;
+        self.transfer_max_bytes = 1 << 20;
+        self.think_us = 0;
+        self.operator_pause_us = 0;
+    }
+
     /// A page at a time, nothing but reads and writes, all at once.
     fn sprint(&mut self) {
         self.mix = Mix {
@@ -254,7 +294,7 @@ impl fmt::Display for Plan {
         writeln!(
             f,
             "seed={} class={:?} power_loss_percent={} trouble_percent={} pool_bytes={} payload_bytes={:?} \
-             map_cache_bytes={} sprint={} lives={} life_max_us={}",
+             map_cache_bytes={} sprint={} churn={} lives={} life_max_us={}",
             self.seed,
             self.class,
             self.power_loss_percent,
@@ -263,6 +303,7 @@ impl fmt::Display for Plan {
             self.payload_bytes,
             self.map_cache_bytes,
             self.sprint,
+            self.churn,
             self.lives,
             self.life_max_us
         )?;
@@ -286,7 +327,7 @@ mod tests {
     #[test]
     fn plans_cover_what_they_should() {
         let plans: Vec<Plan> = (0..300).map(|seed| Plan::new(seed, Class::Crash)).collect();
-        let covered: [fn(&Plan) -> bool; 10] = [
+        let covered: [fn(&Plan) -> bool; 11] = [
             |plan| plan.volumes.len() == 1,
             |plan| plan.volumes.len() == 3,
             |plan| plan.volumes.iter().any(|volume| volume.block_bytes == 512),
@@ -297,6 +338,7 @@ mod tests {
             |plan| plan.world.disk.volatile_cache && plan.power_loss_percent == 100,
             |plan| plan.habits.transfer_max_bytes == 1 << 20,
             |plan| plan.trouble_percent > 0,
+            |plan| plan.churn,
         ];
         for (index, covers) in covered.iter().enumerate() {
             let count = plans.iter().filter(|plan| covers(plan)).count();

@@ -280,7 +280,7 @@ impl Runner {
     }
 
     fn draw_ending(&mut self) -> Ending {
-        if self.plan.sprint {
+        if self.plan.sprint || self.plan.churn {
             return Ending::Point(self.draw_crash());
         }
         match self.prng.below(10) {
@@ -295,6 +295,10 @@ impl Runner {
         if self.plan.sprint {
             let point = ["journal::write", "journal::written"][self.prng.index(2)];
             return (point, self.prng.between(1, 6));
+        }
+        if self.plan.churn {
+            let point = POINTS[self.prng.index(7)];
+            return (point, self.prng.between(1, 12));
         }
         let point = POINTS[self.prng.index(POINTS.len())];
         let longest = 1 << self.prng.below(6);

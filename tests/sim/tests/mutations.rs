@@ -1,9 +1,6 @@
 //! A test of the tests: every planted bug is caught by a checker, and the seeds that catch it pass
 //! without it.
 //!
-//! `FreeBeforePublish` is not here: it shows only when freed clusters are taken again at once, which
-//! the workload of `appliance/store/tests/mutations.rs` is made for.
-//!
 //! Needs the feature `mutations`: `cargo nextest run -p bedplate-sim-tests --features mutations
 //! --cargo-profile sim -E 'binary(mutations)'`.
 
@@ -67,5 +64,6 @@ caught! {
     replay_stops_early: Planted::Volume(InVolume::ReplayStopsEarly), Class::Crash, 1;
     no_flush_on_fua: Planted::Volume(InVolume::NoFlushOnFua), Class::Crash, 3;
     skip_flush_before_superblock: Planted::Store(InStore::SkipFlushBeforeSuperblock), Class::Crash, 97;
+    free_before_publish: Planted::Store(InStore::FreeBeforePublish), Class::Crash, 361;
     ignore_epoch_in_scan: Planted::Store(InStore::IgnoreEpochInScan), Class::Crash, 62;
 }
