@@ -7,7 +7,6 @@
 //! said, is refused, and stays as it is. Source: docs/format.md, "Recovery".
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use store::journal::verdict::{DirectVerdict, decide_direct};
@@ -520,7 +519,7 @@ impl Replayed {
 fn info_of(pool: &Pool, record: &VolumeRecord) -> VolumeInfo {
     VolumeInfo {
         id: record.id,
-        name: Arc::from(&*record.name),
+        name: record.name.clone(),
         uuid: record.uuid,
         nguid: record.nguid,
         serial: record.serial,

@@ -11,8 +11,6 @@ use reactor::mailbox;
 use tokio::sync::mpsc::UnboundedSender;
 use volume::{ErrorKind, VolumeError, VolumeSpec};
 
-use crate::said::said;
-
 use super::messages::{Message, NewVolume, Startup};
 use super::plan::CorePlan;
 use super::pools::{self, OpenPool};
@@ -213,7 +211,7 @@ impl Core {
         self.target.shutdown().await;
         let mut outcome = Ok(());
         for pool in &self.pools {
-            let closed = pool.engine.shutdown().await.map_err(said);
+            let closed = pool.engine.shutdown().await;
             let closed = closed.with_context(|| format!("pool '{}'", pool.config.name));
             outcome = outcome.and(closed);
         }
