@@ -461,10 +461,14 @@ impl UringBackend {
         admitted.ok()
     }
 
-    pub(crate) fn listen(&mut self, addr: SocketAddr) -> io::Result<(Handle, SocketAddr)> {
-        let (fd, local_addr) = sockets::listen(addr)?;
-        self.listeners.add(fd.as_raw_fd())?;
+    pub(crate) fn bind(&mut self, addr: SocketAddr) -> io::Result<(Handle, SocketAddr)> {
+        let (fd, local_addr) = sockets::bind(addr)?;
         Ok((Handle::socket(fd), local_addr))
+    }
+
+    pub(crate) fn listen(&mut self, bound: &Handle) -> io::Result<()> {
+        sockets::listen(bound.fd())?;
+        self.listeners.add(bound.raw_fd())
     }
 
     pub(crate) fn close_listener(&mut self, listener: &Handle) {

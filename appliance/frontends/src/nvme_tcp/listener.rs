@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use reactor::net::TcpListener;
+use reactor::net::{BoundSocket, TcpListener};
 use reactor::sync::Notify;
 
 use super::connection::Connection;
@@ -24,12 +24,13 @@ pub struct Listener {
 }
 
 impl Listener {
-    pub(crate) fn open(target: &Target, address: SocketAddr) -> Result<Rc<Self>, FrontendError> {
-        let failed = |error| FrontendError::Listen { address, error };
-        let socket = TcpListener::bind(address).map_err(failed)?;
-        let bound = socket.local_addr().map_err(failed)?;
+    pub(crate) fn open(target: &Target, bound: BoundSocket) -> Result<Rc<Self>, FrontendError> {
+        let address = bound.local_addr();
+        let socket = bound
+            .listen()
+            .map_err(|error| FrontendError::Listen { address, error })?;
         let listener = Rc::new(Self {
-            address: bound,
+            address,
             closed: Cell::new(false),
             closing: Notify::new(),
         });

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::task::Poll;
 
+use reactor::net::BoundSocket;
 use reactor::sync::Notify;
 use volume::Volume;
 
@@ -132,15 +133,24 @@ impl Target {
         Ok(())
     }
 
-    /// Starts to accept NVMe/TCP connections. The returned listener tells its address (of use
-    /// with port 0); it stays open when the handle is dropped.
+    /// Binds `address`, then as [`Target::listen_on`].
     ///
     /// Errors: `Listen` with what the system said.
     pub async fn listen(&self, address: SocketAddr) -> Result<Rc<Listener>, FrontendError> {
+        let bound =
+            BoundSocket::bind(address).map_err(|error| FrontendError::Listen { address, error })?;
+        self.listen_on(bound)
+    }
+
+    /// Starts to accept NVMe/TCP connections on a socket that was bound earlier. The returned
+    /// listener tells its address (of use with port 0); it stays open when the handle is dropped.
+    ///
+    /// Errors: `Listen` with what the system said; `ShuttingDown`.
+    pub fn listen_on(&self, bound: BoundSocket) -> Result<Rc<Listener>, FrontendError> {
         if self.0.closing.get() {
             return Err(FrontendError::ShuttingDown);
         }
-        let listener = Listener::open(self, address)?;
+        let listener = Listener::open(self, bound)?;
         self.0.options.directory.add_listener(listener.address());
         self.0.listeners.borrow_mut().push(Rc::downgrade(&listener));
         Ok(listener)
