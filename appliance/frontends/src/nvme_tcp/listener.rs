@@ -9,6 +9,7 @@ use reactor::net::{BoundSocket, TcpListener};
 use reactor::sync::Notify;
 
 use super::connection::Connection;
+use crate::complaints::Complaint;
 use crate::error::FrontendError;
 use crate::nvmf::target::Target;
 
@@ -61,7 +62,9 @@ async fn accept_loop(target: Target, socket: TcpListener, listener: Rc<Listener>
         match accepted {
             Some(Ok((stream, peer))) => Connection::accept(&target, stream, peer),
             Some(Err(error)) => {
-                tracing::warn!(address = %listener.address, %error, "accept failed");
+                target.complaints().about(Complaint::Accept, || {
+                    tracing::warn!(address = %listener.address, %error, "accept failed");
+                });
                 reactor::time::sleep(ACCEPT_PAUSE).await;
             }
             None => {}

@@ -12,6 +12,7 @@ use reactor::net::BoundSocket;
 use reactor::sync::Notify;
 use volume::Volume;
 
+use crate::complaints::Complaints;
 use crate::error::FrontendError;
 use crate::metrics::{ConnectionInfo, MetricsSnapshot, Totals};
 use crate::nvme_tcp::connection::Connection;
@@ -49,6 +50,7 @@ struct Inner {
     shutdown: Notify,
     closing: Cell<bool>,
     totals: Totals,
+    complaints: Rc<Complaints>,
 }
 
 impl Target {
@@ -76,6 +78,7 @@ impl Target {
             shutdown: Notify::new(),
             closing: Cell::new(false),
             totals: Totals::default(),
+            complaints: Rc::default(),
         }));
         drop(reactor::spawn(read_mailbox(
             Rc::downgrade(&target.0),
@@ -207,6 +210,11 @@ impl Target {
 
     pub(crate) fn totals(&self) -> &Totals {
         &self.0.totals
+    }
+
+    /// For log lines that a host can cause as often as it likes.
+    pub(crate) fn complaints(&self) -> &Rc<Complaints> {
+        &self.0.complaints
     }
 
     pub(crate) fn home(&self) -> HomeIndex {
