@@ -18,6 +18,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) enum Complaint {
     /// A socket could not be accepted.
     Accept,
+    /// More connections than there may be.
+    Limit,
     /// A PDU that breaks the protocol, or a host that says ours does.
     Protocol,
     /// A Connect command that was refused.

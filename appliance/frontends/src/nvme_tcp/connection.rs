@@ -24,6 +24,7 @@ use crate::complaints::Complaint;
 use crate::metrics::{ConnectionInfo, Counters};
 use crate::nvmf::admin::{self, AdminResult};
 use crate::nvmf::controller::Controller;
+use crate::nvmf::directory::Seat;
 use crate::nvmf::fabrics::{self, Connected};
 use crate::nvmf::handover::Handover;
 use crate::nvmf::io::{self, IoCommand, IoContext};
@@ -38,6 +39,7 @@ pub struct Connection {
     id: u64,
     pub(super) target: Target,
     pub(super) socket: Socket,
+    _seat: Seat,
     pub(super) peer: SocketAddr,
     local: SocketAddr,
     pub(super) controller: Rc<Controller>,
@@ -65,6 +67,7 @@ pub(super) struct Planned {
 /// What greeting a socket gave.
 pub(super) struct Greeted {
     pub socket: Socket,
+    pub seat: Seat,
     pub intake: Intake,
     pub negotiated: Negotiated,
     pub connected: Connected,
@@ -136,6 +139,7 @@ impl Connection {
         let connection = Rc::new(Self {
             id: target.next_connection_id(),
             socket: greeted.socket,
+            _seat: greeted.seat,
             peer: greeted.peer,
             local: greeted.local,
             controller: greeted.connected.controller,

@@ -19,6 +19,7 @@ use super::handshake::{Negotiated, fatal, refuse, shake_hands};
 use super::intake::{Intake, Sink, parse};
 use super::socket::Socket;
 use crate::complaints::Complaint;
+use crate::nvmf::directory::Seat;
 use crate::nvmf::fabrics::{self, ConnectRequest, Connected};
 use crate::nvmf::handover::{Handover, TargetMessage};
 use crate::nvmf::outcome::Outcome;
@@ -33,6 +34,7 @@ const CONNECT_TTAG: u16 = 0;
 struct Guest<'a> {
     target: &'a Target,
     socket: Socket,
+    seat: Seat,
     intake: Intake,
     negotiated: Negotiated,
     peer: SocketAddr,
@@ -54,10 +56,12 @@ enum Step {
 pub(super) async fn fresh(target: &Target, stream: TcpStream, peer: SocketAddr) -> Option<Greeted> {
     let local = stream.local_addr().ok()?;
     let socket = Socket::new(stream);
+    let seat = target.take_seat()?;
     let pass = target.begin_greeting()?;
     let mut guest = Guest {
         target,
         socket,
+        seat,
         intake: Intake::new(),
         negotiated: Negotiated::default(),
         peer,
@@ -77,6 +81,7 @@ pub(super) async fn resumed(target: &Target, handover: Handover) -> Option<Greet
     let mut guest = Guest {
         target,
         socket: Socket::new(stream),
+        seat: handover.seat,
         intake: Intake::resume(negotiated.link(target.options()), &handover.unread),
         negotiated,
         peer: handover.peer,
@@ -93,6 +98,7 @@ async fn finish(guest: Guest<'_>, step: Result<Step, CloseReason>) -> Option<Gre
     match step {
         Ok(Step::Connected(connected, request, connect_cid)) => Some(Greeted {
             socket: guest.socket,
+            seat: guest.seat,
             intake: guest.intake,
             negotiated: guest.negotiated,
             connected,
@@ -341,6 +347,7 @@ impl Guest<'_> {
         };
         let handover = Handover {
             stream,
+            seat: self.seat,
             peer: self.peer,
             local: self.local,
             negotiated: self.negotiated,

@@ -12,13 +12,13 @@ use reactor::net::BoundSocket;
 use reactor::sync::Notify;
 use volume::Volume;
 
-use crate::complaints::Complaints;
+use crate::complaints::{Complaint, Complaints};
 use crate::error::FrontendError;
 use crate::metrics::{ConnectionInfo, MetricsSnapshot, Totals};
 use crate::nvme_tcp::connection::Connection;
 use crate::nvme_tcp::listener::Listener;
 use crate::nvmf::controller::Controller;
-use crate::nvmf::directory::HomeIndex;
+use crate::nvmf::directory::{HomeIndex, Seat};
 use crate::nvmf::handover::TargetMessage;
 use crate::nvmf::port::CloseReason;
 use crate::nvmf::subsystem::Subsystem;
@@ -238,18 +238,30 @@ impl Target {
         id
     }
 
+    /// A place for a socket that was just accepted; none when all cores together have too many.
+    pub(crate) fn take_seat(&self) -> Option<Seat> {
+        let options = &self.0.options;
+        let seat = options.directory.take_seat(options.max_connections);
+        if seat.is_none() {
+            self.0.totals.refused(CloseReason::Limit);
+            self.0.complaints.about(Complaint::Limit, || {
+                tracing::warn!(
+                    max_connections = options.max_connections,
+                    "too many connections: a new one is closed"
+                );
+            });
+        }
+        seat
+    }
+
     /// Counts a socket that is being greeted; none when there are too many.
     ///
     /// Above `max_unconnected` the oldest has to go: who says nothing for long must not keep a
     /// host out that does.
     pub(crate) fn begin_greeting(&self) -> Option<Greeting> {
         let options = &self.0.options;
-        let connections = self.0.connections.borrow().len();
         let greeting = self.0.greeting.get();
-        if self.0.closing.get()
-            || greeting >= 2 * options.max_unconnected
-            || connections + greeting >= options.max_connections
-        {
+        if self.0.closing.get() || greeting >= 2 * options.max_unconnected {
             self.0.totals.refused(CloseReason::Limit);
             return None;
         }
