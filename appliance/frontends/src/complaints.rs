@@ -30,6 +30,8 @@ pub(crate) enum Complaint {
     Unconnected,
     /// A connection that ended for a fault.
     Closed,
+    /// A host that takes or gives no data.
+    Stalled,
     /// A host that fell silent.
     KeepAlive,
 }
