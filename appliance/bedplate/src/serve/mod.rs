@@ -69,8 +69,10 @@ async fn serve(config: Config, plans: Vec<CorePlan>) -> anyhow::Result<()> {
         Ok((handles, listeners)) => {
             let homes = homes(&plans);
             let cores = Arc::new(Cores::new(handles, homes, &config, listeners));
-            announce(&config, &metrics, &cores).await?;
-            operate(cores, socket, metrics, &mut signals, &mut running.events).await
+            match announce(&config, &metrics, &cores).await {
+                Ok(()) => operate(cores, socket, metrics, &mut signals, &mut running.events).await,
+                Err(e) => Err(e),
+            }
         }
         Err(e) => Err(e),
     }
