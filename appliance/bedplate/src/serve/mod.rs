@@ -22,6 +22,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use config::{Config, Spin};
 use control::model::ListenerStatus;
+use control::server::SocketError;
 use control::{api, server};
 use frontends::Directory;
 use reactor::cores::CoreConfig;
@@ -62,7 +63,7 @@ struct Running {
 async fn serve(config: Config, plans: Vec<CorePlan>) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     // The socket first: a second server with the same configuration stops here.
-    let socket = server::bind(&config.control.socket, config.control.mode.bits())?;
+    let socket = bind_control(&config).await?;
     let metrics = bind_metrics(&config).await?;
     let mut running = start(&config, &plans)?;
     match ready(&plans, &mut running).await {
@@ -77,6 +78,18 @@ async fn serve(config: Config, plans: Vec<CorePlan>) -> anyhow::Result<()> {
         Err(e) => Err(e),
     }
     .and(stop(running, &mut signals, &config).await)
+}
+
+/// Opens the management socket; a server that was just killed may still be closing its own.
+async fn bind_control(config: &Config) -> Result<UnixListener, SocketError> {
+    let (path, mode) = (&config.control.socket, config.control.mode.bits());
+    for _ in 1..ports::TRIES {
+        match server::bind(path, mode) {
+            Err(SocketError::InUse { .. }) => tokio::time::sleep(ports::PAUSE).await,
+            other => return other,
+        }
+    }
+    server::bind(path, mode)
 }
 
 async fn bind_metrics(config: &Config) -> anyhow::Result<Option<TcpListener>> {

@@ -10,9 +10,9 @@ use reactor::net::BoundSocket;
 /// How often an address in use is tried. A server that was killed keeps its listener until the kernel
 /// has taken its ring down, which takes a moment after the process is gone; nobody can be asked when
 /// that is done, and whoever restarts the server at once must not be refused for it.
-const TRIES: u32 = 40;
+pub const TRIES: u32 = 40;
 /// Pause between tries.
-const PAUSE: Duration = Duration::from_millis(50);
+pub const PAUSE: Duration = Duration::from_millis(50);
 
 /// Binds the addresses on this core, or says which cannot be had.
 ///
