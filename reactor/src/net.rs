@@ -8,6 +8,41 @@ use crate::backend::{DetachedHandle, Handle, Op, Outcome};
 use crate::context;
 use crate::op::OpFuture;
 
+/// An address that is ours and does not listen yet: hosts are refused as if nobody were there.
+///
+/// A server binds early, so that an address in use is found before anything else is touched, and
+/// listens when it has something to serve. Dropping it gives the address back.
+#[derive(Debug)]
+pub struct BoundSocket {
+    handle: Handle,
+    local_addr: SocketAddr,
+}
+
+impl BoundSocket {
+    /// Takes the address; port 0 picks a free one. Errors: `AddrInUse`, `AddrNotAvailable`,
+    /// `PermissionDenied`.
+    ///
+    /// Nobody else can take it from now on. One exception, which only [`BoundSocket::listen`]
+    /// finds: while the kernel remembers closed connections of the port, two may bind it.
+    pub fn bind(addr: SocketAddr) -> io::Result<BoundSocket> {
+        let (handle, local_addr) = context::with_core(|core| core.backend().bind(addr))?;
+        Ok(BoundSocket { handle, local_addr })
+    }
+
+    /// The bound address, with its real port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Starts to listen: from now on hosts can connect. Errors: `AddrInUse` when another socket
+    /// came first, see [`BoundSocket::bind`].
+    pub fn listen(self) -> io::Result<TcpListener> {
+        context::with_core(|core| core.backend().listen(&self.handle))?;
+        let Self { handle, local_addr } = self;
+        Ok(TcpListener { handle, local_addr })
+    }
+}
+
 /// A listening socket. Dropping it stops listening.
 #[derive(Debug)]
 pub struct TcpListener {
@@ -16,11 +51,9 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Binds and listens; port 0 picks a free one. Errors: `AddrInUse`, `AddrNotAvailable`,
-    /// `PermissionDenied`.
+    /// Binds and listens at once. Errors: as [`BoundSocket::bind`].
     pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
-        let (handle, local_addr) = context::with_core(|core| core.backend().listen(addr))?;
-        Ok(TcpListener { handle, local_addr })
+        BoundSocket::bind(addr)?.listen()
     }
 
     /// The bound address, with its real port.

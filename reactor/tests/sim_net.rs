@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
-use reactor::net::{TcpListener, TcpStream};
+use reactor::net::{BoundSocket, TcpListener, TcpStream};
 use reactor::sim::{Crash, FaultKind, NetOptions, World, WorldOptions};
 use reactor::time::sleep;
 
@@ -260,6 +260,25 @@ fn nobody_listening_refuses_and_ports_are_taken_once() {
     assert_eq!(refused, ErrorKind::ConnectionRefused);
     assert_eq!((taken, again), (ErrorKind::AddrInUse, true));
     assert_eq!(foreign, ErrorKind::AddrNotAvailable);
+}
+
+#[test]
+fn a_bound_port_is_taken_and_refuses_until_it_listens() {
+    let mut world = World::new(7, WorldOptions::default());
+    let ip = world.node("server");
+    world.run_once("server", SECOND, move || async move {
+        let addr = SocketAddr::new(ip, PORT);
+        let bound = BoundSocket::bind(any()).unwrap();
+        let taken = BoundSocket::bind(any()).unwrap_err();
+        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+        let refused = TcpStream::connect(addr).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        drop(bound);
+        let bound = BoundSocket::bind(any()).expect("dropping it gave the port back");
+        let listener = bound.listen().unwrap();
+        TcpStream::connect(addr).await.expect("it listens now");
+        listener.accept().await.unwrap();
+    });
 }
 
 #[test]

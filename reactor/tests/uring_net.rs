@@ -6,7 +6,7 @@ use std::io::{ErrorKind, IoSlice};
 use std::time::Duration;
 
 use common::run;
-use reactor::net::{TcpListener, TcpStream};
+use reactor::net::{BoundSocket, TcpListener, TcpStream};
 use reactor::time::{sleep, timeout};
 use reactor::{spawn, yield_now};
 
@@ -79,6 +79,68 @@ fn a_port_in_use_is_refused() {
         let listener = local();
         let error = TcpListener::bind(listener.local_addr().unwrap()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    });
+}
+
+#[test]
+fn a_bound_port_is_taken_and_refuses_until_it_listens() {
+    run(|| async {
+        let bound = BoundSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let addr = bound.local_addr();
+        let error = BoundSocket::bind(addr).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+        let refused = TcpStream::connect(addr).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        let listener = bound.listen().unwrap();
+        assert_eq!(listener.local_addr().unwrap(), addr);
+        let client = spawn(async move { TcpStream::connect(addr).await.unwrap() });
+        let (_server, _) = listener.accept().await.unwrap();
+        client.await;
+    });
+}
+
+#[test]
+fn a_bound_port_that_is_dropped_is_free_at_once() {
+    run(|| async {
+        let bound = BoundSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let addr = bound.local_addr();
+        drop(bound);
+        BoundSocket::bind(addr).expect("the port is free again");
+    });
+}
+
+#[test]
+fn closed_connections_that_linger_do_not_keep_a_server_out() {
+    run(|| async {
+        let listener = local();
+        let addr = listener.local_addr().unwrap();
+        let client = spawn(async move { TcpStream::connect(addr).await.unwrap() });
+        let (server, _) = listener.accept().await.unwrap();
+        let client = client.await;
+        // Who closes first lingers in TIME_WAIT; here the server's end.
+        drop(server);
+        client.readable().await.unwrap();
+        assert_eq!(client.try_recv(&mut [0; 1]).unwrap(), 0);
+        drop((client, listener));
+        sleep(Duration::from_millis(20)).await;
+        let again = BoundSocket::bind(addr).expect("lingering connections are no obstacle");
+        let again = again.listen().expect("nor for listening");
+        let client = spawn(async move { TcpStream::connect(addr).await.unwrap() });
+        again.accept().await.unwrap();
+        client.await;
+    });
+}
+
+#[test]
+fn wildcards_of_both_families_share_a_port() {
+    run(|| async {
+        let four = TcpListener::bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        let port = four.local_addr().unwrap().port();
+        match TcpListener::bind(format!("[::]:{port}").parse().unwrap()) {
+            Ok(_) => {}
+            // A kernel without IPv6.
+            Err(error) => assert_eq!(error.raw_os_error(), Some(97), "{error}"),
+        }
     });
 }
 

@@ -1,13 +1,7 @@
 //! After warm-up a core allocates nothing from the heap.
-#![expect(
-    unsafe_code,
-    reason = "a counting allocator implements an unsafe trait"
-)]
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::future::Future;
 use std::io::{ErrorKind, IoSlice};
 use std::rc::Rc;
@@ -21,60 +15,20 @@ use reactor::sync::{Credits, Gate, Mutex, Notify};
 use reactor::time::{sleep, timeout};
 use reactor::{mailbox, next_turn, spawn, yield_now};
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, len: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(memory, layout, len) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Runs the round often, and demands that the later ones allocate nothing.
 async fn assert_no_allocation<F: Future<Output = ()>>(mut round: impl FnMut() -> F) {
     for _ in 0..200 {
         round().await;
     }
-    let before = ALLOCATIONS.get();
+    let before = allocations::on_this_thread();
     for _ in 0..1000 {
         round().await;
     }
     assert_eq!(
-        ALLOCATIONS.get() - before,
+        allocations::on_this_thread() - before,
         0,
         "heap allocations in 1000 rounds"
     );
-}
-
-#[test]
-fn the_counter_counts() {
-    let before = ALLOCATIONS.get();
-    drop(std::hint::black_box(vec![0u8; 100]));
-    assert_eq!(ALLOCATIONS.get() - before, 1);
 }
 
 #[test]

@@ -4,7 +4,6 @@
 mod cli;
 mod commands;
 mod output;
-mod said;
 mod serve;
 
 use std::process::ExitCode;

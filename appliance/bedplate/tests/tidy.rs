@@ -69,8 +69,8 @@ fn sources() -> Vec<(String, String)> {
     files
 }
 
-#[test]
-fn dependencies_point_one_way() {
+/// Every package of the workspace, as `cargo metadata` describes it.
+fn packages() -> Vec<serde_json::Value> {
     let output = Command::new(env!("CARGO"))
         .args([
             "metadata",
@@ -88,9 +88,14 @@ fn dependencies_point_one_way() {
         String::from_utf8_lossy(&output.stderr)
     );
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    metadata["packages"].as_array().unwrap().clone()
+}
+
+#[test]
+fn dependencies_point_one_way() {
     let allowed: BTreeMap<_, _> = ARROWS.iter().copied().collect();
     let mut seen = BTreeSet::new();
-    for package in metadata["packages"].as_array().unwrap() {
+    for package in packages() {
         let name = package["name"].as_str().unwrap();
         let Some(allowed) = allowed.get(name) else {
             continue;
@@ -111,6 +116,26 @@ fn dependencies_point_one_way() {
         ARROWS.len(),
         "a crate of ARROWS is gone: {seen:?}"
     );
+}
+
+#[test]
+fn nothing_that_ships_depends_on_a_test_crate() {
+    let tests = root().join("tests");
+    let is_test = |path: &serde_json::Value| Path::new(path.as_str().unwrap()).starts_with(&tests);
+    let packages = packages();
+    let shipped = packages.iter().filter(|p| !is_test(&p["manifest_path"]));
+    for package in shipped {
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let is_for_tests = dependency["kind"] == "dev";
+            let is_ours = dependency["path"].is_string();
+            assert!(
+                is_for_tests || !is_ours || !is_test(&dependency["path"]),
+                "{} must name {} under [dev-dependencies] alone",
+                package["name"],
+                dependency["name"]
+            );
+        }
+    }
 }
 
 #[test]
@@ -156,7 +181,7 @@ fn listed_files(list: &str) -> BTreeSet<String> {
 
 #[test]
 fn crates_outside_the_reactor_forbid_unsafe() {
-    let holds_unsafe = ["reactor/", "tests/", "perf/"];
+    let holds_unsafe = ["reactor/", "tests/allocations/"];
     for (name, text) in sources() {
         let is_root = name.ends_with("src/lib.rs") || name.ends_with("src/main.rs");
         if is_root && !holds_unsafe.iter().any(|folder| name.starts_with(folder)) {

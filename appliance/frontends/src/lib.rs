@@ -9,6 +9,7 @@
 //! ends in a status or a termination request on its own connection, never in the process.
 #![forbid(unsafe_code)]
 
+mod complaints;
 mod error;
 mod metrics;
 pub mod nvme_tcp;

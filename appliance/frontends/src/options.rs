@@ -30,7 +30,8 @@ pub struct TargetOptions {
     /// Largest payload of one H2CData PDU (MAXH2CDATA), 4 KiB to 1 MiB; rounded down to a
     /// multiple of 4.
     pub max_h2c_data_bytes: u32,
-    /// Connections of this core's target at the same time; more are closed at once.
+    /// Connections at the same time of all targets that share the directory, sockets that are being
+    /// greeted included; more are closed at once.
     pub max_connections: usize,
     /// Connections that have not finished Connect; a newer one closes the oldest.
     pub max_unconnected: usize,
@@ -48,7 +49,8 @@ pub struct TargetOptions {
     pub keep_alive_grace: Duration,
     /// Payload bytes that the commands of one connection hold at the same time, read or written.
     pub connection_data_bytes: usize,
-    /// Shared by the targets of all cores: which subsystem lives where, and the listeners.
+    /// Shared by the targets of all cores: which subsystem lives where, the listeners, and how many
+    /// connections there are.
     pub directory: Directory,
 }
 

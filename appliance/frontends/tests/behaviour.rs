@@ -10,7 +10,7 @@ use common::host::{
     Attached, Host, Link0, Received, attach, attach_io, io_sqe, pattern, read_sqe, response,
 };
 use common::{core_config, pause, quick_options, serve, serve_on, serve_with, volume_nqn};
-use frontends::{SubsystemOptions, TargetOptions};
+use frontends::{SubsystemOptions, Target, TargetOptions};
 use wire::fabrics::connect::{CNTLID_DYNAMIC, ConnectData};
 use wire::nvme::command::{Abort, AsyncEvent, Fuse, GetLogPage, SetFeatures, WriteZeroes};
 use wire::nvme::feature::{FeatureId, async_event};
@@ -566,6 +566,48 @@ fn silent_sockets_make_room_for_a_host() {
         .map(|host| host.is_closed())
         .collect();
     assert_eq!(first, [true; 8], "the oldest had to go");
+}
+
+/// A second target on the same core stands for another core: all they share is the directory.
+fn listen_besides(served: &common::Served) -> std::net::SocketAddr {
+    served.on_core(|target| async move {
+        let options = TargetOptions {
+            max_connections: 4,
+            directory: target.options().directory.clone(),
+            ..quick_options()
+        };
+        let other = Target::new(options).expect("the options are good");
+        let local = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = other.listen(local).await.expect("loopback can be bound");
+        listener.address()
+    })
+}
+
+#[test]
+fn connections_are_limited_over_all_cores_together() {
+    let options = || TargetOptions {
+        max_connections: 4,
+        ..quick_options()
+    };
+    let served = serve_with(BLOCK, options, SubsystemOptions::default());
+    let other = listen_besides(&served);
+    let mut discovery = Host::open(other, Link0::default());
+    let entries = 16;
+    let done = discovery.connect(0, entries, DISCOVERY_NQN, CNTLID_DYNAMIC);
+    assert!(done.status.is_success());
+    // Greeted there and moved here: it keeps the one place it took.
+    let mut moved = Host::open(other, Link0::default());
+    let done = moved.connect(0, entries, &volume_nqn(), CNTLID_DYNAMIC);
+    assert!(done.status.is_success());
+    let first = attach(served.address, Link0::default(), 16);
+    for address in [served.address, other] {
+        assert!(Host::raw(address).is_closed(), "a fifth at {address}");
+    }
+    drop(moved);
+    served.wait_for("the end of one", |metrics| metrics.connections.len() == 2);
+    let fourth = Host::open(other, Link0::default());
+    assert!(Host::raw(served.address).is_closed(), "four again");
+    drop((first, fourth, discovery));
 }
 
 fn enable_events(host: &mut Host, bits: u32) {

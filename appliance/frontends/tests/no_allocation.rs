@@ -1,54 +1,14 @@
 //! After warm-up a command allocates nothing from the heap, on either path.
-#![expect(
-    unsafe_code,
-    reason = "a counting allocator implements an unsafe trait"
-)]
 
 mod common;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
 use common::host::{Attached, Host, Link0, attach, pattern};
 use common::{Served, serve};
 use wire::nvme::Sqe;
 
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, len: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(memory, layout, len) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Allocations on the target's core so far.
 fn allocations(served: &Served) -> u64 {
-    served.on_core(|_| async { ALLOCATIONS.get() })
+    served.on_core(|_| async { allocations::on_this_thread() })
 }
 
 /// Allocations of `work` on the target's core, those of asking not counted.

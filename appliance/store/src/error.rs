@@ -1,7 +1,7 @@
 //! Everything that can go wrong with a pool, as data.
 
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use block::BlockError;
 
@@ -183,7 +183,7 @@ pub enum StoreError {
         /// The volume.
         volume: VolumeId,
         /// Its name.
-        name: Rc<str>,
+        name: Arc<str>,
         /// Level of the node; 0 is a leaf.
         level: u16,
         /// Index of the node within its level.
@@ -248,7 +248,7 @@ pub enum StoreError {
     #[error("a volume named {name:?} exists already; choose another name")]
     VolumeExists {
         /// The name.
-        name: Rc<str>,
+        name: Arc<str>,
     },
     /// The volume is being deleted.
     #[error("{volume} is being deleted")]
@@ -266,7 +266,7 @@ pub enum StoreError {
     #[error("volume {name:?}: {rule}")]
     InvalidVolume {
         /// Its name.
-        name: Rc<str>,
+        name: Arc<str>,
         /// The rule it breaks.
         rule: &'static str,
     },
@@ -274,7 +274,7 @@ pub enum StoreError {
     #[error("pool {name:?}: {rule}")]
     InvalidPool {
         /// Its name.
-        name: Rc<str>,
+        name: Arc<str>,
         /// The rule it breaks.
         rule: &'static str,
     },
@@ -288,7 +288,7 @@ pub enum StoreError {
     #[error("the pool stopped writing: {why}; repair the device, then open the pool again")]
     Failed {
         /// The failure that stopped it.
-        why: Rc<StoreError>,
+        why: Arc<StoreError>,
     },
     /// Opened for reading only.
     #[error("the pool is opened read-only")]
@@ -306,3 +306,9 @@ impl From<BlockError> for StoreError {
         }
     }
 }
+
+/// Errors go to other threads and into `anyhow`.
+const _: () = {
+    const fn travels<E: std::error::Error + Send + Sync + 'static>() {}
+    travels::<StoreError>();
+};

@@ -14,29 +14,58 @@ pub enum Mutation {
     IgnoreEpochInScan = 3,
 }
 
+static PLANTED: Planted = Planted::none();
+
+/// Whether this bug is planted.
+pub fn enabled(mutation: Mutation) -> bool {
+    PLANTED.is(mutation as u8)
+}
+
+/// Plants one bug in this process, or none.
 #[cfg(feature = "mutations")]
-mod selected {
-    use super::Mutation;
-    use std::sync::atomic::{AtomicU8, Ordering};
+pub fn select(mutation: Option<Mutation>) {
+    PLANTED.set(mutation.map(|mutation| mutation as u8));
+}
 
-    static SELECTED: AtomicU8 = AtomicU8::new(0);
-
-    /// Plants one bug in this process, or none.
-    pub fn select(mutation: Option<Mutation>) {
-        SELECTED.store(mutation.map_or(0, |m| m as u8), Ordering::Relaxed);
-    }
-
-    /// Whether this bug is planted.
-    pub fn enabled(mutation: Mutation) -> bool {
-        SELECTED.load(Ordering::Relaxed) == mutation as u8
-    }
+/// Which bug of one crate's list is planted in this process, as its number (from 1 on).
+///
+/// Every crate that has such a list keeps one of these beside it. Cost: nothing without the feature.
+#[derive(Debug)]
+pub struct Planted {
+    #[cfg(feature = "mutations")]
+    number: std::sync::atomic::AtomicU8,
 }
 
 #[cfg(feature = "mutations")]
-pub use selected::{enabled, select};
+impl Planted {
+    /// None yet.
+    pub const fn none() -> Planted {
+        let number = std::sync::atomic::AtomicU8::new(0);
+        Planted { number }
+    }
 
-/// Whether this bug is planted: never, in this build.
+    /// Plants this bug instead of the one before, or none.
+    pub fn set(&self, number: Option<u8>) {
+        self.number
+            .store(number.unwrap_or(0), std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Whether it is this one.
+    pub fn is(&self, number: u8) -> bool {
+        self.number.load(std::sync::atomic::Ordering::Relaxed) == number
+    }
+}
+
 #[cfg(not(feature = "mutations"))]
-pub const fn enabled(_mutation: Mutation) -> bool {
-    false
+impl Planted {
+    /// None, ever.
+    pub const fn none() -> Planted {
+        Planted {}
+    }
+
+    /// No, in this build.
+    #[inline]
+    pub const fn is(&self, _number: u8) -> bool {
+        false
+    }
 }

@@ -214,7 +214,7 @@ impl Engine {
         let mut replayed = Vec::new();
         let mut reports = Vec::new();
         for record in pool.records() {
-            let (id, name) = (record.id, Arc::<str>::from(&*record.name));
+            let (id, name) = (record.id, record.name.clone());
             if record.state == VolumeState::Deleting {
                 reports.push(VolumeReport {
                     id,
@@ -337,7 +337,7 @@ impl Engine {
     /// Every volume of the pool as published, served or not, in the order of their ids.
     pub fn listing(&self) -> Vec<VolumeListing> {
         let listed = |record: &Rc<VolumeRecord>| VolumeListing {
-            name: Arc::from(&*record.name),
+            name: record.name.clone(),
             uuid: record.uuid,
             size_bytes: record.size_bytes,
             block_bytes: record.block_bytes,
@@ -386,7 +386,7 @@ impl Engine {
         };
         let record = inner.pool.create_volume(new).await;
         let record = record.map_err(|error| self.error("create volume", error))?;
-        let name: Arc<str> = Arc::from(&*record.name);
+        let name: Arc<str> = record.name.clone();
         let opened = match replay(&inner.pool, record, &inner.budget).await {
             Ok(replayed) => replayed.into_core(&inner.pool).await,
             Err(refused) => Err(refused),

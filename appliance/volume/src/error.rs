@@ -123,6 +123,12 @@ pub enum VolumeError {
     },
 }
 
+/// Errors go to other threads and into `anyhow`.
+const _: () = {
+    const fn travels<E: std::error::Error + Send + Sync + 'static>() {}
+    travels::<VolumeError>();
+};
+
 /// Where a checksum failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(

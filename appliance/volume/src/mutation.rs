@@ -2,6 +2,8 @@
 //!
 //! Without the cargo feature `mutations` every question is answered "no" at compile time.
 
+use store::mutation::Planted;
+
 /// A bug that can be planted in this crate. The store has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -20,29 +22,15 @@ pub enum Mutation {
     NoFlushOnFua = 6,
 }
 
-#[cfg(feature = "mutations")]
-mod selected {
-    use super::Mutation;
-    use std::sync::atomic::{AtomicU8, Ordering};
+static PLANTED: Planted = Planted::none();
 
-    static SELECTED: AtomicU8 = AtomicU8::new(0);
-
-    /// Plants one bug in this process, or none.
-    pub fn select(mutation: Option<Mutation>) {
-        SELECTED.store(mutation.map_or(0, |m| m as u8), Ordering::Relaxed);
-    }
-
-    /// Whether this bug is planted.
-    pub fn enabled(mutation: Mutation) -> bool {
-        SELECTED.load(Ordering::Relaxed) == mutation as u8
-    }
+/// Whether this bug is planted.
+pub fn enabled(mutation: Mutation) -> bool {
+    PLANTED.is(mutation as u8)
 }
 
+/// Plants one bug in this process, or none.
 #[cfg(feature = "mutations")]
-pub use selected::{enabled, select};
-
-/// Whether this bug is planted: never, in this build.
-#[cfg(not(feature = "mutations"))]
-pub const fn enabled(_mutation: Mutation) -> bool {
-    false
+pub fn select(mutation: Option<Mutation>) {
+    PLANTED.set(mutation.map(|mutation| mutation as u8));
 }

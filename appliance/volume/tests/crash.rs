@@ -1,7 +1,6 @@
 //! The engine in a simulated world: killed and unplugged at any moment, again and again. What was
 //! acknowledged is there after a kill, what was flushed also after power loss, and no read ever
 //! gives anything that was not written, or was replaced.
-#![cfg(not(feature = "mutations"))]
 
 mod common;
 

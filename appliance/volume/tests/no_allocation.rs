@@ -1,49 +1,9 @@
 //! After warm-up a request allocates nothing from the heap on its way through the engine.
-#![expect(
-    unsafe_code,
-    reason = "a counting allocator implements an unsafe trait"
-)]
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use common::*;
 use volume::{Command, Request, Volume, VolumeSpec};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-}
-
-// SAFETY: everything is passed on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, len: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(memory, layout, len) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const DEPTH: u64 = 32;
 const ROUNDS: u64 = 40;
@@ -80,9 +40,9 @@ async fn round(volume: &Volume, number: u64, make: Make) {
 async fn fewest(volume: &Volume, make: Make) -> u64 {
     let mut fewest = u64::MAX;
     for number in 0..ROUNDS {
-        let before = ALLOCATIONS.get();
+        let before = allocations::on_this_thread();
         round(volume, number, make).await;
-        let allocated = ALLOCATIONS.get() - before;
+        let allocated = allocations::on_this_thread() - before;
         if number >= ROUNDS / 2 {
             fewest = fewest.min(allocated);
         }

@@ -297,8 +297,10 @@ pub trait SimBackend {
     /// As [`crate::fs::File::open`]: `NotFound`, `AlreadyExists`, `WouldBlock` for a held lock.
     fn open_file(&mut self, path: &Path, options: &OpenOptions) -> io::Result<(Handle, FileInfo)>;
 
-    /// Starts to listen; port 0 picks a free one. Returns the bound address.
-    fn listen(&mut self, addr: SocketAddr) -> io::Result<(Handle, SocketAddr)>;
+    /// Takes an address; port 0 picks a free one. Returns the bound address.
+    fn bind(&mut self, addr: SocketAddr) -> io::Result<(Handle, SocketAddr)>;
+    /// Lets hosts connect to a bound socket.
+    fn listen(&mut self, bound: &Handle) -> io::Result<()>;
     /// The listener's user is gone: refuse new connections, end a pending `Accept`.
     fn close_listener(&mut self, listener: &Handle);
     /// A fresh unconnected socket for `Op::Connect`.
@@ -345,7 +347,8 @@ impl Backend {
         cancel(&mut self, key: OpKey);
         reap(&mut self, completions: &mut Completions<'_>);
         open_file(&mut self, path: &Path, options: &OpenOptions) -> io::Result<(Handle, FileInfo)>;
-        listen(&mut self, addr: SocketAddr) -> io::Result<(Handle, SocketAddr)>;
+        bind(&mut self, addr: SocketAddr) -> io::Result<(Handle, SocketAddr)>;
+        listen(&mut self, bound: &Handle) -> io::Result<()>;
         close_listener(&mut self, listener: &Handle);
         new_socket(&mut self, addr: SocketAddr) -> io::Result<Handle>;
         try_recv(&mut self, socket: &Handle, bytes: &mut [u8]) -> io::Result<usize>;

@@ -5,11 +5,13 @@ use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::sys::socket::sockopt::{
-    KeepAlive, ReuseAddr, TcpCongestion, TcpKeepCount, TcpKeepIdle, TcpKeepInterval, TcpNoDelay,
+    Ipv6V6Only, KeepAlive, ReuseAddr, TcpCongestion, TcpKeepCount, TcpKeepIdle, TcpKeepInterval,
+    TcpNoDelay,
 };
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, getpeername,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrStorage, getpeername,
     getsockname, recv, sendmsg, setsockopt, socket,
 };
 
@@ -25,14 +27,33 @@ const KEEPALIVE_IDLE_S: u32 = 30;
 const KEEPALIVE_INTERVAL_S: u32 = 10;
 const KEEPALIVE_PROBES: u32 = 3;
 
-pub(super) fn listen(addr: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+pub(super) fn bind(addr: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
     let fd = unconnected(addr)?;
-    // A port that only closed connections remember can be taken again at once.
-    setsockopt(&fd, ReuseAddr, &true)?;
-    bind(fd.as_raw_fd(), &SockaddrStorage::from(addr))?;
-    nix::sys::socket::listen(&fd, Backlog::new(BACKLOG)?)?;
+    if addr.is_ipv6() {
+        // `[::]` means the addresses of its family, so that `0.0.0.0` beside it is no conflict.
+        setsockopt(&fd, Ipv6V6Only, &true)?;
+    }
+    // Without SO_REUSEADDR the port is ours alone. With it, whoever sets it too could bind as well
+    // until one of us listens; but only so is a port free that closed connections linger on.
+    match bind_to(&fd, addr) {
+        Err(Errno::EADDRINUSE) => {
+            setsockopt(&fd, ReuseAddr, &true)?;
+            bind_to(&fd, addr)?;
+        }
+        other => other?,
+    }
     let bound = local_addr(fd.as_fd())?;
     Ok((fd, bound))
+}
+
+fn bind_to(fd: &OwnedFd, addr: SocketAddr) -> nix::Result<()> {
+    nix::sys::socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(addr))
+}
+
+pub(super) fn listen(bound: BorrowedFd<'_>) -> io::Result<()> {
+    // Its connections inherit this, and while they linger it lets the next server have the port.
+    setsockopt(&bound, ReuseAddr, &true)?;
+    Ok(nix::sys::socket::listen(&bound, Backlog::new(BACKLOG)?)?)
 }
 
 pub(super) fn new_socket(addr: SocketAddr) -> io::Result<OwnedFd> {

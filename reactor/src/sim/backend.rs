@@ -173,10 +173,14 @@ impl SimBackend for WorldBackend {
         opened.map(|(id, info)| (self.grip(id), info))
     }
 
-    fn listen(&mut self, addr: SocketAddr) -> io::Result<(Handle, SocketAddr)> {
+    fn bind(&mut self, addr: SocketAddr) -> io::Result<(Handle, SocketAddr)> {
         let node = self.node;
-        let (id, bound) = self.with_io(|state| state.net_listen(node, addr))?;
+        let (id, bound) = self.with_io(|state| state.net_bind(node, addr))?;
         Ok((self.grip(id), bound))
+    }
+
+    fn listen(&mut self, bound: &Handle) -> io::Result<()> {
+        self.with_io(|state| state.net_listen(bound.sim_id()))
     }
 
     fn close_listener(&mut self, listener: &Handle) {

@@ -37,6 +37,8 @@ pub enum EventKind {
     Open,
     /// A file was closed and its lock released.
     Close,
+    /// Somebody took a port, or was refused it.
+    Bind,
     /// Somebody listens on a port.
     Listen,
     /// A connection attempt began.
@@ -83,7 +85,8 @@ impl EventKind {
             Self::DiscardEnd => ("discard end", ["op", "errno", ""]),
             Self::Open => ("open", ["file", "errno", ""]),
             Self::Close => ("close", ["file", "", ""]),
-            Self::Listen => ("listen", ["socket", "port", "errno"]),
+            Self::Bind => ("bind", ["socket", "port", "errno"]),
+            Self::Listen => ("listen", ["socket", "port", ""]),
             Self::Connect => ("connect", ["connection", "port", ""]),
             Self::ConnectEnd => ("connect end", ["connection", "errno", ""]),
             Self::Accept => ("accept", ["connection", "", ""]),

@@ -13,7 +13,6 @@ use store::fsck::{Finding, FsckOptions, FsckProgress, FsckReport};
 use super::offline;
 use crate::cli::Output;
 use crate::output::print;
-use crate::said::said;
 
 /// What programs get.
 #[derive(Serialize)]
@@ -47,7 +46,7 @@ pub fn run(path: &Path, output: Output) -> anyhow::Result<ExitCode> {
         };
         let report = store::fsck::fsck(&device, FsckOptions::default(), &mut tell).await;
         bar.finish_and_clear();
-        report.map_err(said)
+        Ok(report?)
     })
     .with_context(|| format!("{} was not checked", path.display()))?;
     let report = summary(path, report);

@@ -11,7 +11,6 @@ use uuid::Uuid;
 use super::offline;
 use crate::cli::{Output, PoolCommand, PoolCreate};
 use crate::output::{bytes, fields, print, table};
-use crate::said::said;
 
 #[derive(Serialize)]
 struct Shown {
@@ -66,11 +65,9 @@ async fn create(create: PoolCreate) -> anyhow::Result<Shown> {
         name: create.name.to_string(),
         overwrite: false,
     };
-    let pool = Pool::create(device, options, store::OpenOptions::default())
-        .await
-        .map_err(said)?;
+    let pool = Pool::create(device, options, store::OpenOptions::default()).await?;
     let shown = describe(&create.path, &pool);
-    pool.close(true).await.map_err(said)?;
+    pool.close(true).await?;
     Ok(shown)
 }
 
@@ -80,10 +77,7 @@ async fn show(path: &Path) -> anyhow::Result<Shown> {
         read_only: true,
         ..store::OpenOptions::default()
     };
-    Ok(describe(
-        path,
-        &Pool::open(device, options).await.map_err(said)?,
-    ))
+    Ok(describe(path, &Pool::open(device, options).await?))
 }
 
 fn describe(path: &Path, pool: &Pool) -> Shown {

@@ -1,5 +1,6 @@
 //! What runs on a data core: its pools, its target, and the messages of the management plane.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
@@ -8,14 +9,14 @@ use control::ControlError;
 use control::model::{Deleted, ListenerStatus, VolumeStatus};
 use frontends::{Directory, HostAccess, SubsystemOptions, Target, TargetOptions};
 use reactor::mailbox;
+use reactor::net::BoundSocket;
 use tokio::sync::mpsc::UnboundedSender;
 use volume::{ErrorKind, VolumeError, VolumeSpec};
-
-use crate::said::said;
 
 use super::messages::{Message, NewVolume, Startup};
 use super::plan::CorePlan;
 use super::pools::{self, OpenPool};
+use super::ports;
 use super::snapshot;
 
 /// Everything a data core is given at its start.
@@ -60,6 +61,11 @@ impl CoreTask {
     }
 
     async fn serve(mut self) -> anyhow::Result<()> {
+        let mut bound = ports::bind(self.addresses()).await?;
+        _ = self.events.send(Startup::Bound);
+        let Some(Message::Open) = self.mailbox.recv().await else {
+            return Ok(());
+        };
         let core = Core::open(&self).await?;
         let opened = Startup::Opened {
             core: self.plan.index,
@@ -69,7 +75,8 @@ impl CoreTask {
         while let Some(message) = self.mailbox.recv().await {
             match message {
                 Message::Shutdown => break,
-                Message::Listen(addresses) => match core.listen(&addresses).await {
+                Message::Open => {}
+                Message::Listen => match core.listen(std::mem::take(&mut bound)) {
                     Ok(listeners) => _ = self.events.send(Startup::Listening(listeners)),
                     Err(e) => _ = self.events.send(Startup::Failed(e)),
                 },
@@ -79,6 +86,14 @@ impl CoreTask {
             }
         }
         core.close().await
+    }
+
+    /// Where this core listens: the first one does for all, and hands connections on.
+    fn addresses(&self) -> &[SocketAddr] {
+        match self.plan.index {
+            0 => &self.config.nvme_tcp.listen,
+            _ => &[],
+        }
     }
 }
 
@@ -145,13 +160,10 @@ impl Core {
         SubsystemOptions { hosts }
     }
 
-    async fn listen(
-        &self,
-        addresses: &[std::net::SocketAddr],
-    ) -> anyhow::Result<Vec<ListenerStatus>> {
+    fn listen(&self, bound: Vec<BoundSocket>) -> anyhow::Result<Vec<ListenerStatus>> {
         let mut listeners = Vec::new();
-        for address in addresses {
-            let listener = self.target.listen(*address).await?;
+        for socket in bound {
+            let listener = self.target.listen_on(socket)?;
             let address = listener.address().to_string();
             listeners.push(ListenerStatus {
                 kind: "nvme-tcp".into(),
@@ -213,7 +225,7 @@ impl Core {
         self.target.shutdown().await;
         let mut outcome = Ok(());
         for pool in &self.pools {
-            let closed = pool.engine.shutdown().await.map_err(said);
+            let closed = pool.engine.shutdown().await;
             let closed = closed.with_context(|| format!("pool '{}'", pool.config.name));
             outcome = outcome.and(closed);
         }

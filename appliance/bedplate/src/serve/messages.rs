@@ -1,6 +1,5 @@
 //! What the management plane asks of a data core. Each message carries the place for its answer.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use control::ControlError;
@@ -22,8 +21,10 @@ pub enum Message {
     Create(NewVolume, Reply<Result<VolumeStatus, ControlError>>),
     /// End the export of a volume and free its space.
     Delete(String, Reply<Result<Deleted, ControlError>>),
-    /// Open these listeners; sent to one core when the pools of all are open.
-    Listen(Vec<SocketAddr>),
+    /// Open the pools; sent to all cores when the addresses are bound.
+    Open,
+    /// Listen on the bound addresses; sent to all cores when the pools of all are open.
+    Listen,
     /// Finish what is in flight, write a checkpoint, end.
     Shutdown,
 }
@@ -53,6 +54,8 @@ pub struct CoreSnapshot {
 
 /// What a data core tells about its start and its end.
 pub enum Startup {
+    /// The addresses of its listeners are bound, and nothing on disk is touched.
+    Bound,
     /// Pools are open and volumes recovered: listeners may open.
     Opened {
         /// Index of the data core.

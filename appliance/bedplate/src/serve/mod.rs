@@ -1,8 +1,8 @@
 //! `bedplate serve`: boot, run, stop.
 //!
 //! Boot goes in steps that each can refuse: configuration, core plan, management socket, then on the
-//! data cores pools and volumes, and only when all volumes are there the listeners. Nothing is
-//! announced before it works.
+//! data cores the addresses of the listeners, pools and volumes. The listeners open only when all
+//! volumes are there. Nothing is announced before it works.
 
 pub mod appliance;
 pub mod connect;
@@ -22,6 +22,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use config::{Config, Spin};
 use control::model::ListenerStatus;
+use control::server::SocketError;
 use control::{api, server};
 use frontends::Directory;
 use reactor::cores::CoreConfig;
@@ -60,22 +61,35 @@ struct Running {
 }
 
 async fn serve(config: Config, plans: Vec<CorePlan>) -> anyhow::Result<()> {
-    // The socket first: a second server with the same configuration stops here.
-    ports::check(&config.nvme_tcp.listen).await?;
     let mut signals = Signals::new()?;
-    let socket = server::bind(&config.control.socket, config.control.mode.bits())?;
+    // The socket first: a second server with the same configuration stops here.
+    let socket = bind_control(&config).await?;
     let metrics = bind_metrics(&config).await?;
     let mut running = start(&config, &plans)?;
-    match ready(&config, &plans, &mut running).await {
+    match ready(&plans, &mut running).await {
         Ok((handles, listeners)) => {
             let homes = homes(&plans);
             let cores = Arc::new(Cores::new(handles, homes, &config, listeners));
-            announce(&config, &metrics, &cores).await?;
-            operate(cores, socket, metrics, &mut signals, &mut running.events).await
+            match announce(&config, &metrics, &cores).await {
+                Ok(()) => operate(cores, socket, metrics, &mut signals, &mut running.events).await,
+                Err(e) => Err(e),
+            }
         }
         Err(e) => Err(e),
     }
     .and(stop(running, &mut signals, &config).await)
+}
+
+/// Opens the management socket; a server that was just killed may still be closing its own.
+async fn bind_control(config: &Config) -> Result<UnixListener, SocketError> {
+    let (path, mode) = (&config.control.socket, config.control.mode.bits());
+    for _ in 1..ports::TRIES {
+        match server::bind(path, mode) {
+            Err(SocketError::InUse { .. }) => tokio::time::sleep(ports::PAUSE).await,
+            other => return other,
+        }
+    }
+    server::bind(path, mode)
 }
 
 async fn bind_metrics(config: &Config) -> anyhow::Result<Option<TcpListener>> {
@@ -129,18 +143,17 @@ fn core_config(config: &Config, plan: &CorePlan) -> CoreConfig {
     }
 }
 
-/// Waits until every pool is open, then opens the listeners, then waits for those.
+/// Waits until the addresses are bound, then for every pool to be open, then for the listeners.
 async fn ready(
-    config: &Config,
     plans: &[CorePlan],
     running: &mut Running,
 ) -> anyhow::Result<(Vec<CoreHandle>, Vec<ListenerStatus>)> {
+    wait_bound(plans.len(), &mut running.events).await?;
+    for mailbox in &running.mailboxes {
+        tell(mailbox, Message::Open)?;
+    }
     let stats = wait_opened(plans.len(), &mut running.events).await?;
-    let listen = Message::Listen(config.nvme_tcp.listen.clone());
-    let first = &running.mailboxes[0];
-    first
-        .try_send(listen)
-        .map_err(|_| anyhow::anyhow!("the first data core has ended"))?;
+    tell(&running.mailboxes[0], Message::Listen)?;
     let listeners = match running.events.recv().await {
         Some(Startup::Listening(listeners)) => listeners,
         Some(Startup::Failed(e)) => return Err(e),
@@ -162,6 +175,26 @@ async fn ready(
     Ok((handles, listeners))
 }
 
+fn tell(mailbox: &mailbox::Sender<Message>, message: Message) -> anyhow::Result<()> {
+    mailbox
+        .try_send(message)
+        .map_err(|_| anyhow::anyhow!("a data core has ended: see the messages above"))
+}
+
+async fn wait_bound(
+    count: usize,
+    events: &mut mpsc::UnboundedReceiver<Startup>,
+) -> anyhow::Result<()> {
+    for _ in 0..count {
+        match events.recv().await {
+            Some(Startup::Failed(e)) => return Err(e),
+            Some(_) => {}
+            None => bail!("a data core could not start: see the messages above"),
+        }
+    }
+    Ok(())
+}
+
 async fn wait_opened(
     count: usize,
     events: &mut mpsc::UnboundedReceiver<Startup>,
@@ -171,7 +204,7 @@ async fn wait_opened(
         match events.recv().await {
             Some(Startup::Opened { core, stats }) => _ = opened.insert(core, stats),
             Some(Startup::Failed(e)) => return Err(e),
-            Some(Startup::Listening(_)) => {}
+            Some(_) => {}
             None => bail!("a data core could not start: see the messages above"),
         }
     }

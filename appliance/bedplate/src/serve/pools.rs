@@ -1,6 +1,5 @@
 //! Opens the pools of one data core and makes what the configuration asks for and is missing.
 
-use crate::said::said;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -29,10 +28,7 @@ pub async fn open(pool: &PoolConfig, volumes: &[VolumeConfig]) -> anyhow::Result
     let mut options = EngineOptions::new(&pool.path);
     options.map_cache_bytes = pool.map_cache.bytes() as usize;
     options.journal_bytes = pool.journal.bytes();
-    let (engine, report) = Engine::open(options)
-        .await
-        .map_err(said)
-        .with_context(context)?;
+    let (engine, report) = Engine::open(options).await.with_context(context)?;
     let made = finish_open(pool, volumes, &engine, report)
         .await
         .with_context(context);
@@ -71,9 +67,7 @@ async fn create_when_missing(pool: &PoolConfig) -> anyhow::Result<()> {
     };
     let unfinished = unfinished_path(&pool.path);
     remove_unfinished(&unfinished)?;
-    Engine::create_pool(&unfinished, &spec)
-        .await
-        .map_err(said)?;
+    Engine::create_pool(&unfinished, &spec).await?;
     // crash here: an unfinished file, which the next start removes, and no pool yet.
     std::fs::rename(&unfinished, &pool.path)?;
     // The name is durable with its folder; the file is since it was made.
@@ -139,7 +133,7 @@ async fn create_volume_when_missing(engine: &Engine, wanted: &VolumeConfig) -> a
             block_bytes: wanted.block_size.bytes(),
             journal_bytes: Some(wanted.journal.bytes()),
         };
-        let made = engine.create_volume(spec).await.map_err(said);
+        let made = engine.create_volume(spec).await;
         made.with_context(|| format!("volume '{}' could not be made", wanted.name))?;
         return Ok(());
     };

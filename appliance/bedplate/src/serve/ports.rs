@@ -1,72 +1,90 @@
-//! Checks that the listeners will open, before anything on disk is touched.
+//! Takes the addresses of the listeners, before anything on disk is touched.
 
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use anyhow::Context;
-use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
-};
+use reactor::net::BoundSocket;
 
 /// How often an address in use is tried. A server that was killed keeps its listener until the kernel
-/// has taken its ring down, which takes a moment after the process is gone.
-const TRIES: u32 = 40;
+/// has taken its ring down, which takes a moment after the process is gone; nobody can be asked when
+/// that is done, and whoever restarts the server at once must not be refused for it.
+pub const TRIES: u32 = 40;
 /// Pause between tries.
-const PAUSE: Duration = Duration::from_millis(50);
+pub const PAUSE: Duration = Duration::from_millis(50);
 
-/// Refuses addresses that cannot be listened on.
+/// Binds the addresses on this core, or says which cannot be had.
 ///
-/// The sockets are bound and never listen: a listener opens only when its volumes are there.
-pub async fn check(addresses: &[SocketAddr]) -> anyhow::Result<()> {
+/// Nobody can connect yet: a listener opens only when its volumes are there.
+pub async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<BoundSocket>> {
+    let mut bound = Vec::with_capacity(addresses.len());
     for address in addresses {
-        bind_in_time(*address).await.with_context(|| {
+        let socket = bind_in_time(*address).await.with_context(|| {
             format!(
                 "[nvme_tcp] cannot listen on {address}; stop what listens there, or choose another \
                  address or port"
             )
         })?;
+        bound.push(socket);
     }
-    Ok(())
+    Ok(bound)
 }
 
-async fn bind_in_time(address: SocketAddr) -> nix::Result<()> {
+async fn bind_in_time(address: SocketAddr) -> io::Result<BoundSocket> {
     for _ in 1..TRIES {
-        match try_bind(address) {
-            Err(Errno::EADDRINUSE) => tokio::time::sleep(PAUSE).await,
+        match BoundSocket::bind(address) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => reactor::time::sleep(PAUSE).await,
             other => return other,
         }
     }
-    try_bind(address)
-}
-
-fn try_bind(address: SocketAddr) -> nix::Result<()> {
-    let family = if address.is_ipv4() {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
-    };
-    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    // As the listener does: connections of an earlier server that linger are no obstacle.
-    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))
+    BoundSocket::bind(address)
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::rc::Rc;
+
+    use reactor::cores::CoreConfig;
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_port_somebody_listens_on_is_refused_and_a_free_one_is_left_free() {
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = taken.local_addr().unwrap();
-        let error = format!("{:#}", check(&[address]).await.unwrap_err());
-        assert!(error.contains(&address.to_string()), "{error}");
-        drop(taken);
-        check(&[address]).await.unwrap();
-        TcpListener::bind(address).unwrap();
+    fn on_a_core<F: Future<Output = ()> + 'static>(main: impl FnOnce() -> F + Send + 'static) {
+        let config = CoreConfig {
+            cpu: None,
+            spin: reactor::Spin::For(Duration::ZERO),
+            io_pool_bytes: 4 << 20,
+            engine_pool_bytes: 4 << 20,
+            name: "ports".to_owned(),
+        };
+        reactor::cores::run(config, main).expect("a core");
+    }
+
+    #[test]
+    fn a_port_somebody_listens_on_is_refused_by_name() {
+        on_a_core(|| async {
+            let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = taken.local_addr().unwrap();
+            let error = format!("{:#}", bind(&[address]).await.unwrap_err());
+            assert!(error.contains(&address.to_string()), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_port_that_becomes_free_in_time_is_waited_for() {
+        on_a_core(|| async {
+            let taken = Rc::new(TcpListener::bind("127.0.0.1:0").unwrap());
+            let address = taken.local_addr().unwrap();
+            let until = Rc::clone(&taken);
+            reactor::spawn(async move {
+                reactor::time::sleep(3 * PAUSE).await;
+                drop(until);
+            })
+            .detach();
+            drop(taken);
+            let bound = bind(&[address]).await.unwrap();
+            assert_eq!(bound[0].local_addr(), address);
+        });
     }
 }

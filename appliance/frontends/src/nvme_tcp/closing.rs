@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::connection::Connection;
+use crate::complaints::Complaint;
 use crate::nvmf::port::CloseReason;
 use crate::nvmf::table::Phase;
 
@@ -34,10 +35,18 @@ impl Connection {
         self.leave_controller();
         self.settled().await;
         self.target.totals().closed(reason, &self.counters);
-        tracing::info!(
-            peer = %self.peer, cntlid = self.controller.cntlid, qid = self.qid, ?reason,
-            "connection closed"
-        );
+        let line = || {
+            tracing::info!(
+                peer = %self.peer, cntlid = self.controller.cntlid, qid = self.qid, ?reason,
+                "connection closed"
+            );
+        };
+        // Hosts that know how to leave are as few as their controllers; their lines are wanted.
+        match reason {
+            CloseReason::PeerClosed => line(),
+            orderly if is_orderly(orderly) => line(),
+            _ => self.target.complaints().about(Complaint::Closed, line),
+        }
     }
 
     pub(super) async fn end_unentered(self: &Rc<Self>) {

@@ -12,7 +12,7 @@ use std::rc::{Rc, Weak};
 use reactor::buf::Buf;
 use reactor::sync::Notify;
 use wire::nvme::{Cqe, Sqe, Status};
-use wire::tcp::{PduError, PduType, Receiver, TermFrame};
+use wire::tcp::{FatalStatus, PduError, PduType, Receiver, TermFrame};
 
 use super::fuse::Fused;
 use super::handshake::Negotiated;
@@ -20,9 +20,11 @@ use super::intake::Intake;
 use super::send::Outbox;
 use super::socket::Socket;
 use super::{closing, greet, receive, watch};
+use crate::complaints::Complaint;
 use crate::metrics::{ConnectionInfo, Counters};
 use crate::nvmf::admin::{self, AdminResult};
 use crate::nvmf::controller::Controller;
+use crate::nvmf::directory::Seat;
 use crate::nvmf::fabrics::{self, Connected};
 use crate::nvmf::handover::Handover;
 use crate::nvmf::io::{self, IoCommand, IoContext};
@@ -37,6 +39,7 @@ pub struct Connection {
     id: u64,
     pub(super) target: Target,
     pub(super) socket: Socket,
+    _seat: Seat,
     pub(super) peer: SocketAddr,
     local: SocketAddr,
     pub(super) controller: Rc<Controller>,
@@ -64,6 +67,7 @@ pub(super) struct Planned {
 /// What greeting a socket gave.
 pub(super) struct Greeted {
     pub socket: Socket,
+    pub seat: Seat,
     pub intake: Intake,
     pub negotiated: Negotiated,
     pub connected: Connected,
@@ -135,6 +139,7 @@ impl Connection {
         let connection = Rc::new(Self {
             id: target.next_connection_id(),
             socket: greeted.socket,
+            _seat: greeted.seat,
             peer: greeted.peer,
             local: greeted.local,
             controller: greeted.connected.controller,
@@ -342,15 +347,27 @@ impl Connection {
 
     /// Sends a termination request; the caller then stops reading.
     pub(super) fn terminate(&self, error: &PduError, header: &[u8]) -> CloseReason {
-        tracing::warn!(
-            peer = %self.peer, qid = self.qid, %error, "protocol error: connection is terminated"
-        );
+        self.target.complaints().about(Complaint::Protocol, || {
+            tracing::warn!(
+                peer = %self.peer, qid = self.qid, %error,
+                "protocol error: connection is terminated"
+            );
+        });
         self.counters
             .protocol_errors
             .set(self.counters.protocol_errors.get() + 1);
         let frame = TermFrame::new(Receiver::Controller, error, header);
         self.outbox.raw(frame.as_wire());
         CloseReason::ProtocolError
+    }
+
+    /// The host sent a termination request.
+    pub(super) fn complain_of(&self, status: FatalStatus) {
+        self.target.complaints().about(Complaint::Protocol, || {
+            tracing::warn!(
+                peer = %self.peer, qid = self.qid, ?status, "host terminates the connection"
+            );
+        });
     }
 
     /// A command that overran the queue.

@@ -18,6 +18,8 @@ use super::connection::Greeted;
 use super::handshake::{Negotiated, fatal, refuse, shake_hands};
 use super::intake::{Intake, Sink, parse};
 use super::socket::Socket;
+use crate::complaints::Complaint;
+use crate::nvmf::directory::Seat;
 use crate::nvmf::fabrics::{self, ConnectRequest, Connected};
 use crate::nvmf::handover::{Handover, TargetMessage};
 use crate::nvmf::outcome::Outcome;
@@ -32,6 +34,7 @@ const CONNECT_TTAG: u16 = 0;
 struct Guest<'a> {
     target: &'a Target,
     socket: Socket,
+    seat: Seat,
     intake: Intake,
     negotiated: Negotiated,
     peer: SocketAddr,
@@ -53,10 +56,12 @@ enum Step {
 pub(super) async fn fresh(target: &Target, stream: TcpStream, peer: SocketAddr) -> Option<Greeted> {
     let local = stream.local_addr().ok()?;
     let socket = Socket::new(stream);
+    let seat = target.take_seat()?;
     let pass = target.begin_greeting()?;
     let mut guest = Guest {
         target,
         socket,
+        seat,
         intake: Intake::new(),
         negotiated: Negotiated::default(),
         peer,
@@ -76,6 +81,7 @@ pub(super) async fn resumed(target: &Target, handover: Handover) -> Option<Greet
     let mut guest = Guest {
         target,
         socket: Socket::new(stream),
+        seat: handover.seat,
         intake: Intake::resume(negotiated.link(target.options()), &handover.unread),
         negotiated,
         peer: handover.peer,
@@ -92,6 +98,7 @@ async fn finish(guest: Guest<'_>, step: Result<Step, CloseReason>) -> Option<Gre
     match step {
         Ok(Step::Connected(connected, request, connect_cid)) => Some(Greeted {
             socket: guest.socket,
+            seat: guest.seat,
             intake: guest.intake,
             negotiated: guest.negotiated,
             connected,
@@ -142,7 +149,7 @@ impl Guest<'_> {
             Some((sqe, request)) => self.connect(sqe, request, true).await?,
             None => {
                 self.negotiated =
-                    shake_hands(&self.socket, &mut self.intake, self.target.options()).await?;
+                    shake_hands(&self.socket, &mut self.intake, self.target, self.peer).await?;
                 Step::Again
             }
         };
@@ -156,7 +163,7 @@ impl Guest<'_> {
     async fn next_command(&mut self) -> Result<Step, CloseReason> {
         let layout = match self.intake.next_header(&self.socket).await? {
             Ok(layout) => layout,
-            Err(error) => return Err(refuse(&self.socket, &self.intake, &error).await),
+            Err(error) => return Err(self.refuse(&error).await),
         };
         let sqe = match parse(&self.intake, &layout) {
             Ok(Pdu::CapsuleCmd(capsule)) => capsule.sqe,
@@ -164,7 +171,7 @@ impl Guest<'_> {
             Ok(_) => return Err(self.out_of_sequence().await),
             Err(error) => {
                 let error = fatal(error);
-                return Err(refuse(&self.socket, &self.intake, &error).await);
+                return Err(self.refuse(&error).await);
             }
         };
         self.sqhd = self.sqhd.wrapping_add(1);
@@ -181,12 +188,16 @@ impl Guest<'_> {
         }
     }
 
+    async fn refuse(&self, error: &PduError) -> CloseReason {
+        refuse(&self.socket, &self.intake, error, self.target, self.peer).await
+    }
+
     /// Data before an R2T, or a PDU that only a connected queue may send.
     async fn out_of_sequence(&mut self) -> CloseReason {
         let error = PduError::Sequence {
             kind: PduType::H2C_DATA,
         };
-        refuse(&self.socket, &self.intake, &error).await
+        self.refuse(&error).await
     }
 
     /// Gets the data of a Connect, from the capsule or on request. The inner error refuses the
@@ -240,7 +251,7 @@ impl Guest<'_> {
             let (pdu, layout) = self.next_data().await?;
             let start = grant.next_offset as usize;
             if let Err(error) = grant.accept(&pdu) {
-                return Err(refuse(&self.socket, &self.intake, &error).await);
+                return Err(self.refuse(&error).await);
             }
             self.intake.consume(layout.header + layout.header_digest);
             let bytes = data.get_mut(start..).unwrap_or_default();
@@ -257,14 +268,14 @@ impl Guest<'_> {
     async fn next_data(&mut self) -> Result<(H2cData, Layout), CloseReason> {
         let layout = match self.intake.next_header(&self.socket).await? {
             Ok(layout) => layout,
-            Err(error) => return Err(refuse(&self.socket, &self.intake, &error).await),
+            Err(error) => return Err(self.refuse(&error).await),
         };
         let found = match parse(&self.intake, &layout) {
             Ok(Pdu::H2cData(pdu)) => Some(*pdu),
             Ok(_) => None,
             Err(error) => {
                 let error = fatal(error);
-                return Err(refuse(&self.socket, &self.intake, &error).await);
+                return Err(self.refuse(&error).await);
             }
         };
         match found {
@@ -291,10 +302,12 @@ impl Guest<'_> {
         match fabrics::connect(self.target, &request, self.local).await {
             Ok(connected) => Ok(Step::Connected(connected, request, sqe.cid.get())),
             Err(outcome) => {
-                tracing::info!(
-                    peer = %self.peer, host = %request.host.nqn, subsystem = %nqn,
-                    qid = request.qid, status = ?outcome.status, "connect refused"
-                );
+                self.target.complaints().about(Complaint::Connect, || {
+                    tracing::info!(
+                        peer = %self.peer, host = %request.host.nqn, subsystem = %nqn,
+                        qid = request.qid, status = ?outcome.status, "connect refused"
+                    );
+                });
                 self.respond(&sqe, outcome).await
             }
         }
@@ -326,12 +339,15 @@ impl Guest<'_> {
         let stream = match self.socket.into_stream().detach() {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(peer = %self.peer, %error, "connection could not move: closed");
+                self.target.complaints().about(Complaint::Handover, || {
+                    tracing::warn!(peer = %self.peer, %error, "connection could not move: closed");
+                });
                 return;
             }
         };
         let handover = Handover {
             stream,
+            seat: self.seat,
             peer: self.peer,
             local: self.local,
             negotiated: self.negotiated,
@@ -344,13 +360,17 @@ impl Guest<'_> {
             .try_send(TargetMessage::Connection(Box::new(handover)))
             .is_err()
         {
-            tracing::warn!(peer = %self.peer, "core is overloaded: connection closed");
+            self.target.complaints().about(Complaint::Handover, || {
+                tracing::warn!(peer = %self.peer, "core is overloaded: connection closed");
+            });
         }
     }
 
     /// Ends a socket that did not become a connection.
     async fn end(self, reason: CloseReason) {
-        tracing::info!(peer = %self.peer, ?reason, "connection ended before it was connected");
+        self.target.complaints().about(Complaint::Unconnected, || {
+            tracing::info!(peer = %self.peer, ?reason, "connection ended before it was connected");
+        });
         if reason == CloseReason::ProtocolError {
             let linger = self.target.options().linger;
             let _ = reactor::time::timeout(linger, self.socket.discard()).await;

@@ -1,5 +1,7 @@
 //! ICReq and ICResp: what the connection will do. Source: NVMe/TCP 1.0 sections 3.1, 3.6.2.1-2.
 
+use std::net::SocketAddr;
+
 use wire::tcp::icreq::dgst;
 use wire::tcp::{
     ADMIN_CAPSULE_DATA_BYTES, Framing, IcReq, IcResp, Link, Pdu, PduError, PduType, Receiver,
@@ -8,7 +10,9 @@ use wire::tcp::{
 
 use super::intake::{Intake, parse};
 use super::socket::Socket;
+use crate::complaints::Complaint;
 use crate::nvmf::port::CloseReason;
+use crate::nvmf::target::Target;
 use crate::options::TargetOptions;
 
 /// What ICReq and ICResp settled.
@@ -66,11 +70,13 @@ impl Negotiated {
 pub(super) async fn shake_hands(
     socket: &Socket,
     intake: &mut Intake,
-    options: &TargetOptions,
+    target: &Target,
+    peer: SocketAddr,
 ) -> Result<Negotiated, CloseReason> {
+    let options = target.options();
     let layout = match intake.next_header(socket).await? {
         Ok(layout) => layout,
-        Err(error) => return Err(refuse(socket, intake, &error).await),
+        Err(error) => return Err(refuse(socket, intake, &error, target, peer).await),
     };
     let parsed = parse(intake, &layout).map(|pdu| match pdu {
         Pdu::IcReq(request) => Some(Negotiated::of(request, options)),
@@ -80,7 +86,7 @@ pub(super) async fn shake_hands(
         Ok(Some(negotiated)) => negotiated,
         // Before the handshake only ICReq and a termination request pass `next_header`.
         Ok(None) => return Err(CloseReason::PeerTerminated),
-        Err(error) => return Err(refuse(socket, intake, &fatal(error)).await),
+        Err(error) => return Err(refuse(socket, intake, &fatal(error), target, peer).await),
     };
     intake.consume(layout.total());
     socket
@@ -92,8 +98,16 @@ pub(super) async fn shake_hands(
 
 /// Tells the peer why the connection ends, then gives it time to read that.
 /// For use before the connection has its sender; later see `Connection::terminate`.
-pub(super) async fn refuse(socket: &Socket, intake: &Intake, error: &PduError) -> CloseReason {
-    tracing::warn!(%error, "protocol error: connection is terminated");
+pub(super) async fn refuse(
+    socket: &Socket,
+    intake: &Intake,
+    error: &PduError,
+    target: &Target,
+    peer: SocketAddr,
+) -> CloseReason {
+    target.complaints().about(Complaint::Protocol, || {
+        tracing::warn!(%peer, %error, "protocol error: connection is terminated");
+    });
     let frame = TermFrame::new(Receiver::Controller, error, intake.front_header());
     // The connection ends anyway; a peer that reads nothing gets nothing.
     let _ = socket.send_all(frame.as_wire()).await;

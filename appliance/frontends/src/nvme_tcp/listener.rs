@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use reactor::net::TcpListener;
+use reactor::net::{BoundSocket, TcpListener};
 use reactor::sync::Notify;
 
 use super::connection::Connection;
+use crate::complaints::Complaint;
 use crate::error::FrontendError;
 use crate::nvmf::target::Target;
 
@@ -24,12 +25,13 @@ pub struct Listener {
 }
 
 impl Listener {
-    pub(crate) fn open(target: &Target, address: SocketAddr) -> Result<Rc<Self>, FrontendError> {
-        let failed = |error| FrontendError::Listen { address, error };
-        let socket = TcpListener::bind(address).map_err(failed)?;
-        let bound = socket.local_addr().map_err(failed)?;
+    pub(crate) fn open(target: &Target, bound: BoundSocket) -> Result<Rc<Self>, FrontendError> {
+        let address = bound.local_addr();
+        let socket = bound
+            .listen()
+            .map_err(|error| FrontendError::Listen { address, error })?;
         let listener = Rc::new(Self {
-            address: bound,
+            address,
             closed: Cell::new(false),
             closing: Notify::new(),
         });
@@ -60,7 +62,9 @@ async fn accept_loop(target: Target, socket: TcpListener, listener: Rc<Listener>
         match accepted {
             Some(Ok((stream, peer))) => Connection::accept(&target, stream, peer),
             Some(Err(error)) => {
-                tracing::warn!(address = %listener.address, %error, "accept failed");
+                target.complaints().about(Complaint::Accept, || {
+                    tracing::warn!(address = %listener.address, %error, "accept failed");
+                });
                 reactor::time::sleep(ACCEPT_PAUSE).await;
             }
             None => {}

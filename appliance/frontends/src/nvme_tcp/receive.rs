@@ -48,7 +48,7 @@ async fn next_pdu(connection: &Rc<Connection>, intake: &mut Intake) -> Result<()
         Ok(Pdu::CapsuleCmd(capsule)) => Incoming::Command(capsule.sqe),
         Ok(Pdu::H2cData(pdu)) => Incoming::Data(*pdu),
         Ok(Pdu::H2cTermReq(request)) => {
-            tracing::warn!(status = ?request.status(), "host terminates the connection");
+            connection.complain_of(request.status());
             return Err(CloseReason::PeerTerminated);
         }
         Ok(_) => {

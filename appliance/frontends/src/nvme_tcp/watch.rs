@@ -4,6 +4,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use super::connection::Connection;
+use crate::complaints::Complaint;
 use crate::nvmf::port::CloseReason;
 use crate::nvmf::table::Phase;
 
@@ -22,7 +23,12 @@ fn look(connection: &Weak<Connection>) -> Option<Duration> {
     }
     let timeout = connection.target.options().stall_timeout;
     if stalled_since(&connection).is_some_and(|since| since.elapsed() >= timeout) {
-        connection.log("peer neither takes nor gives data: connection is closed");
+        connection
+            .target
+            .complaints()
+            .about(Complaint::Stalled, || {
+                connection.log("peer neither takes nor gives data: connection is closed");
+            });
         connection.close(CloseReason::Stalled);
         return None;
     }

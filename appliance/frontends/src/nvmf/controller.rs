@@ -11,6 +11,7 @@ use reactor::Instant;
 use reactor::sync::Notify;
 use wire::nvme::{Sqe, Status};
 
+use crate::complaints::{Complaint, Complaints};
 use crate::nvmf::admin::features::Features;
 use crate::nvmf::error_log::ErrorLog;
 use crate::nvmf::events::{Event, Events, Report};
@@ -302,7 +303,7 @@ impl Controller {
     /// Watches the timer until the controller is closed; closes it when the host is silent for
     /// the timeout plus the grace of the options. Without this a host that vanished would hold
     /// its controller and buffers for ever.
-    pub(crate) async fn watch_keep_alive(self: Rc<Self>) {
+    pub(crate) async fn watch_keep_alive(self: Rc<Self>, complaints: Rc<Complaints>) {
         while !self.closed.get() {
             let Some(deadline) = self.keep_alive_deadline() else {
                 self.timer_changed.notified().await;
@@ -310,10 +311,12 @@ impl Controller {
             };
             let now = reactor::now();
             if now >= deadline {
-                tracing::warn!(
-                    host = %self.host.nqn, cntlid = self.cntlid, kato_ms = self.kato_ms.get(),
-                    "keep alive expired: the controller is closed"
-                );
+                complaints.about(Complaint::KeepAlive, || {
+                    tracing::warn!(
+                        host = %self.host.nqn, cntlid = self.cntlid, kato_ms = self.kato_ms.get(),
+                        "keep alive expired: the controller is closed"
+                    );
+                });
                 return self.close(CloseReason::KeepAliveExpired);
             }
             let wait = deadline.duration_since(now);

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::FrontendError;
@@ -17,7 +18,11 @@ pub(crate) struct HomeIndex(usize);
 
 /// Shared by the targets of one appliance; cheap to clone.
 #[derive(Clone, Default)]
-pub struct Directory(Arc<Mutex<State>>);
+pub struct Directory {
+    state: Arc<Mutex<State>>,
+    /// Connections of all cores, which together have one limit.
+    seats: Arc<AtomicUsize>,
+}
 
 #[derive(Default)]
 struct State {
@@ -112,6 +117,15 @@ impl Directory {
         }
     }
 
+    /// A place for one more connection; none when `limit` are taken.
+    pub(crate) fn take_seat(&self, limit: usize) -> Option<Seat> {
+        let next = |taken: usize| (taken < limit).then_some(taken + 1);
+        self.seats
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .ok()?;
+        Some(Seat(Arc::clone(&self.seats)))
+    }
+
     /// Which core serves `nqn`, and the way to it.
     pub(crate) fn home_of(
         &self,
@@ -149,9 +163,21 @@ impl Directory {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic while the lock was held would have ended the process: the data stays good.
-        self.0
+        self.state
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A connection's place among those of all cores; dropping it gives it back.
+///
+/// Goes with the connection from core to core.
+#[derive(Debug)]
+pub(crate) struct Seat(Arc<AtomicUsize>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

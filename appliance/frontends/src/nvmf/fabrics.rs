@@ -194,7 +194,9 @@ fn new_controller(
     let limits = ControllerLimits::from(target.options());
     let host = request.host.clone();
     let controller = Controller::new(cntlid, host, service, limits, request.kato_ms);
-    drop(reactor::spawn(Rc::clone(&controller).watch_keep_alive()));
+    let complaints = Rc::clone(target.complaints());
+    let watch = Rc::clone(&controller).watch_keep_alive(complaints);
+    drop(reactor::spawn(watch));
     controller
 }
 

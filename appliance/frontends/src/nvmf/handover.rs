@@ -9,6 +9,7 @@ use reactor::net::DetachedStream;
 use wire::nvme::Sqe;
 
 use crate::nvme_tcp::handshake::Negotiated;
+use crate::nvmf::directory::Seat;
 use crate::nvmf::fabrics::ConnectRequest;
 
 /// What cores tell each other.
@@ -23,6 +24,8 @@ pub(crate) enum TargetMessage {
 pub(crate) struct Handover {
     /// The socket.
     pub stream: DetachedStream,
+    /// Its place among the connections.
+    pub seat: Seat,
     /// The other end.
     pub peer: SocketAddr,
     /// Our end.

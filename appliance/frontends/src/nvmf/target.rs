@@ -8,15 +8,17 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::task::Poll;
 
+use reactor::net::BoundSocket;
 use reactor::sync::Notify;
 use volume::Volume;
 
+use crate::complaints::{Complaint, Complaints};
 use crate::error::FrontendError;
 use crate::metrics::{ConnectionInfo, MetricsSnapshot, Totals};
 use crate::nvme_tcp::connection::Connection;
 use crate::nvme_tcp::listener::Listener;
 use crate::nvmf::controller::Controller;
-use crate::nvmf::directory::HomeIndex;
+use crate::nvmf::directory::{HomeIndex, Seat};
 use crate::nvmf::handover::TargetMessage;
 use crate::nvmf::port::CloseReason;
 use crate::nvmf::subsystem::Subsystem;
@@ -48,6 +50,7 @@ struct Inner {
     shutdown: Notify,
     closing: Cell<bool>,
     totals: Totals,
+    complaints: Rc<Complaints>,
 }
 
 impl Target {
@@ -75,6 +78,7 @@ impl Target {
             shutdown: Notify::new(),
             closing: Cell::new(false),
             totals: Totals::default(),
+            complaints: Rc::default(),
         }));
         drop(reactor::spawn(read_mailbox(
             Rc::downgrade(&target.0),
@@ -132,15 +136,24 @@ impl Target {
         Ok(())
     }
 
-    /// Starts to accept NVMe/TCP connections. The returned listener tells its address (of use
-    /// with port 0); it stays open when the handle is dropped.
+    /// Binds `address`, then as [`Target::listen_on`].
     ///
     /// Errors: `Listen` with what the system said.
     pub async fn listen(&self, address: SocketAddr) -> Result<Rc<Listener>, FrontendError> {
+        let bound =
+            BoundSocket::bind(address).map_err(|error| FrontendError::Listen { address, error })?;
+        self.listen_on(bound)
+    }
+
+    /// Starts to accept NVMe/TCP connections on a socket that was bound earlier. The returned
+    /// listener tells its address (of use with port 0); it stays open when the handle is dropped.
+    ///
+    /// Errors: `Listen` with what the system said; `ShuttingDown`.
+    pub fn listen_on(&self, bound: BoundSocket) -> Result<Rc<Listener>, FrontendError> {
         if self.0.closing.get() {
             return Err(FrontendError::ShuttingDown);
         }
-        let listener = Listener::open(self, address)?;
+        let listener = Listener::open(self, bound)?;
         self.0.options.directory.add_listener(listener.address());
         self.0.listeners.borrow_mut().push(Rc::downgrade(&listener));
         Ok(listener)
@@ -199,6 +212,11 @@ impl Target {
         &self.0.totals
     }
 
+    /// For log lines that a host can cause as often as it likes.
+    pub(crate) fn complaints(&self) -> &Rc<Complaints> {
+        &self.0.complaints
+    }
+
     pub(crate) fn home(&self) -> HomeIndex {
         self.0.home
     }
@@ -220,18 +238,30 @@ impl Target {
         id
     }
 
+    /// A place for a socket that was just accepted; none when all cores together have too many.
+    pub(crate) fn take_seat(&self) -> Option<Seat> {
+        let options = &self.0.options;
+        let seat = options.directory.take_seat(options.max_connections);
+        if seat.is_none() {
+            self.0.totals.refused(CloseReason::Limit);
+            self.0.complaints.about(Complaint::Limit, || {
+                tracing::warn!(
+                    max_connections = options.max_connections,
+                    "too many connections: a new one is closed"
+                );
+            });
+        }
+        seat
+    }
+
     /// Counts a socket that is being greeted; none when there are too many.
     ///
     /// Above `max_unconnected` the oldest has to go: who says nothing for long must not keep a
     /// host out that does.
     pub(crate) fn begin_greeting(&self) -> Option<Greeting> {
         let options = &self.0.options;
-        let connections = self.0.connections.borrow().len();
         let greeting = self.0.greeting.get();
-        if self.0.closing.get()
-            || greeting >= 2 * options.max_unconnected
-            || connections + greeting >= options.max_connections
-        {
+        if self.0.closing.get() || greeting >= 2 * options.max_unconnected {
             self.0.totals.refused(CloseReason::Limit);
             return None;
         }

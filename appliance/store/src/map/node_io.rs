@@ -1,6 +1,6 @@
 //! Reads nodes and proves that they are the ones their parents mean.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use block::Device;
 use reactor::buf::engine_pool;
@@ -19,7 +19,7 @@ pub(crate) struct NodeReader {
     device: Device,
     geometry: PoolGeometry,
     pub(crate) volume: VolumeId,
-    name: Rc<str>,
+    name: Arc<str>,
     uuid: [u8; 16],
 }
 

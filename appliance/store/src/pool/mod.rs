@@ -25,6 +25,7 @@ pub(crate) use writer::BlockWriter;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use block::{BlockError, Device};
 use reactor::sync::Mutex;
@@ -38,7 +39,7 @@ use crate::types::{Cluster, VolumeId, VolumeState};
 /// Identity of a pool.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
-    pub(crate) name: Rc<str>,
+    pub(crate) name: Arc<str>,
     pub(crate) uuid: [u8; 16],
     pub(crate) created_ms: u64,
 }
@@ -62,7 +63,7 @@ pub(crate) struct PoolInner {
     pub(crate) published: RefCell<Published>,
     /// Where the current superblock is known to be; held by the one publish that runs.
     pub(crate) publishing: Mutex<Superblocks>,
-    pub(crate) failed: RefCell<Option<Rc<StoreError>>>,
+    pub(crate) failed: RefCell<Option<Arc<StoreError>>>,
     pub(crate) closed: Cell<bool>,
     pub(crate) opened_clean: bool,
     pub(crate) read_only: bool,
@@ -257,7 +258,7 @@ impl PoolInner {
         let mut failed = self.failed.borrow_mut();
         if failed.is_none() {
             tracing::error!(pool = %self.identity.name, error = %why, "pool stops writing");
-            *failed = Some(Rc::new(why.clone()));
+            *failed = Some(Arc::new(why.clone()));
         }
         why
     }

@@ -1,6 +1,6 @@
 //! What the volume table says of a volume.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::format::node::NodePointer;
 use crate::format::root::{Layer, RootVolume};
@@ -22,7 +22,7 @@ pub struct VolumeRecord {
     /// Serial number: 20 printable ASCII characters.
     pub serial: [u8; 20],
     /// Its name, unique in the pool.
-    pub name: Rc<str>,
+    pub name: Arc<str>,
     /// Size that hosts see.
     pub size_bytes: u64,
     /// Logical block that hosts see: 512 or 4096 bytes.

@@ -9,7 +9,7 @@ use crate::sim::state::{Due, Happening, State};
 use crate::sim::trace::{EventKind, FaultKind};
 
 impl State {
-    pub(crate) fn net_listen(
+    pub(crate) fn net_bind(
         &mut self,
         node: usize,
         addr: SocketAddr,
@@ -29,12 +29,13 @@ impl State {
         };
         let id = self.new_id();
         let numbers = [id, u64::from(port), errno as u64];
-        self.trace(EventKind::Listen, &self.node_name(node), numbers);
+        self.trace(EventKind::Bind, &self.node_name(node), numbers);
         if errno != 0 {
             return Err(io::Error::from_raw_os_error(errno));
         }
         let listener = Listener {
             addr: bound,
+            is_open: false,
             backlog: Default::default(),
             waiters: Default::default(),
         };
@@ -46,6 +47,18 @@ impl State {
             },
         );
         Ok((id, bound))
+    }
+
+    /// Lets connections come to a bound socket.
+    pub(crate) fn net_listen(&mut self, id: u64) -> io::Result<()> {
+        let Some(listener) = self.net.listener_mut(id) else {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        };
+        listener.is_open = true;
+        let port = u64::from(listener.addr.port());
+        let node = self.net.sockets[&id].node;
+        self.trace(EventKind::Listen, &self.node_name(node), [id, port, 0]);
+        Ok(())
     }
 
     fn is_taken(&self, node: usize, wanted: SocketAddr) -> bool {

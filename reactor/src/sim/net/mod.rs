@@ -61,6 +61,8 @@ pub(crate) struct Connecting {
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) addr: SocketAddr,
+    /// It listens; before that the address is only taken.
+    pub(crate) is_open: bool,
     pub(crate) backlog: VecDeque<u64>,
     pub(crate) waiters: VecDeque<Waiter>,
 }
@@ -182,7 +184,8 @@ impl Net {
     fn listener_on(&self, node: usize, target: SocketAddr) -> Option<u64> {
         let listens = |listener: &Listener| {
             let (bound, asked) = (listener.addr, target);
-            bound.port() == asked.port()
+            listener.is_open
+                && bound.port() == asked.port()
                 && (bound.ip().is_unspecified() || bound.ip() == asked.ip())
         };
         self.sockets

@@ -1,133 +1,24 @@
-//! Recovery of one volume at open: the log is read, its records go to a fresh index, then the
-//! volume continues exactly where the log ended.
-//!
-//! Phase 1 (`replay`) writes nothing and allocates nothing; it runs for every volume of the pool
-//! before phase 2 (`Replayed::into_core`) of any, so that clusters that a log refers to are never
-//! given to somebody else. A volume whose log is damaged claims all that any of its records ever
-//! said, is refused, and stays as it is. Source: docs/format.md, "Recovery".
+//! Phase 1 of recovery: the log becomes an index. Nothing is written.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use reactor::buf::Buf;
-use rustc_hash::FxHashMap;
 use store::journal::verdict::{DirectVerdict, decide_direct};
 use store::journal::{
     Identity, LogEnd, RecordKind, RecordView, Ring, ScanStart, Scanner, Verdict,
     for_each_named_cluster,
 };
-use store::{Changes, Cluster, JournalMark, Map, Pool, StoreError, VolumeRecord};
+use store::{JournalMark, Map, Pool, VolumeRecord};
 
-use crate::commit::{Journal, JournalStart, Mark};
-use crate::core::{Core, CoreParts, Limits};
-use crate::flush::Flusher;
-use crate::index::{Backing, Index, PageEntry, PayloadBudget, Pending, Source};
+use super::{Claims, Damage, Refused, ReplayReport, Replayed};
+use crate::core::Limits;
+use crate::index::{Index, PageEntry, PayloadBudget, Source};
 use crate::mutation::{self, Mutation};
-use crate::pages::{CLUSTER_PAGES, PAGE, PAGE_BYTES, PageRange, bits, cluster_masks, cluster_of};
+use crate::pages::{PAGE, PAGE_BYTES, PageRange, cluster_masks, cluster_of};
 use crate::read::is_intact;
-use crate::request::VolumeInfo;
 
 /// How often a page is read before it counts as unreadable.
 const READ_TRIES: usize = 3;
-
-/// Why a volume is not served. The volume is left as it is on the device.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Damage {
-    /// Its journal cannot be used: runs too short.
-    #[error("the journal's place in the pool is damaged; run fsck")]
-    Ring,
-    /// The journal is damaged where it was durable once.
-    #[error(
-        "the journal is damaged at position {position} (sequence {sequence}): the volume record or \
-         a later batch proves that it once was whole; restore the device from a copy, or delete the volume"
-    )]
-    Journal {
-        /// Where the batch should be.
-        position: u64,
-        /// Which batch.
-        sequence: u64,
-    },
-    /// The device cannot read the journal.
-    #[error(
-        "the device cannot read the journal at position {position}; repair the device and start \
-         again"
-    )]
-    JournalRead {
-        /// Where the batch should be.
-        position: u64,
-    },
-    /// A record says something that cannot be.
-    #[error("journal record {lsn}: {rule}; run fsck")]
-    Record {
-        /// LSN of the record.
-        lsn: u64,
-        /// The rule it breaks.
-        rule: &'static str,
-    },
-    /// The map or the pool refused.
-    #[error("{0}")]
-    Store(StoreError),
-}
-
-/// What replay of one volume found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReplayReport {
-    /// Batches replayed.
-    pub batches: u64,
-    /// Pages in the index afterwards.
-    pub dirty_pages: u64,
-    /// Something unacknowledged and incomplete was found behind the end, and left out.
-    pub torn: bool,
-    /// Pages of large writes that were durable once and are damaged now, or that the device cannot
-    /// read: reads of them fail.
-    pub damaged_pages: u64,
-    /// Pages of large writes that were never durable: the data before them stays.
-    pub undone_pages: u64,
-    /// Unused journal blocks the device cannot read.
-    pub unreadable_blocks: u64,
-}
-
-/// A volume after phase 1.
-pub(crate) struct Replayed {
-    record: Rc<VolumeRecord>,
-    map: Map,
-    ring: Ring,
-    identity: Identity,
-    limits: Limits,
-    index: Index,
-    end: LogEnd,
-    claims: Claims,
-    pub report: ReplayReport,
-}
-
-/// A volume that phase 1 refused, with the clusters it may refer to.
-pub(crate) struct Refused {
-    pub damage: Damage,
-    pub claimed: Vec<Cluster>,
-}
-
-/// Clusters that direct records name, with the pages they use.
-#[derive(Default)]
-struct Claims {
-    used: FxHashMap<Cluster, u64>,
-    /// Those that were free until we claimed them.
-    claimed: Vec<Cluster>,
-    /// The one that the latest direct record of each cluster of the volume names.
-    latest: FxHashMap<u64, Cluster>,
-    /// The cluster of the volume that the latest direct record to each of them was for.
-    owner: FxHashMap<Cluster, u64>,
-}
-
-impl Claims {
-    fn add(&mut self, pool: &Pool, cluster: Cluster, mask: u64) {
-        let is_new = !self.used.contains_key(&cluster);
-        *self.used.entry(cluster).or_default() |= mask;
-        // In use already: by our own map, or by others because a later record gave it up.
-        if is_new && pool.claim(cluster).is_ok() {
-            self.claimed.push(cluster);
-        }
-    }
-}
 
 /// A page of a direct record whose data does not match.
 struct Suspect {
@@ -420,159 +311,5 @@ impl Replay<'_> {
             }
         }
         (damaged, undone)
-    }
-}
-
-impl Replayed {
-    /// Phase 2: gives every dirty cluster its place, raises the epoch, and makes the volume ready.
-    pub async fn into_core(mut self, pool: &Pool) -> Result<Rc<Core>, Refused> {
-        let prepared = self.prepare(pool).await;
-        match prepared {
-            Ok(()) => Ok(self.build(pool)),
-            Err(damage) => Err(Refused {
-                damage,
-                claimed: self.claims.claimed,
-            }),
-        }
-    }
-
-    async fn prepare(&mut self, pool: &Pool) -> Result<(), Damage> {
-        let mut clusters: Vec<_> = self.index.clusters().map(|(cluster, _)| cluster).collect();
-        clusters.sort_unstable();
-        for cluster in clusters {
-            self.place_cluster(pool, cluster).await?;
-        }
-        // Before the first append of this life: batches of the last one that were cut off can
-        // never come back.
-        let changes = Changes {
-            volume: self.record.id,
-            map: &self.map,
-            journal: JournalMark {
-                epoch: self.end.epoch + 1,
-                open_sequence: self.end.sequence,
-                settled: self.is_settled(),
-                ..self.record.mark
-            },
-            allocated: Vec::new(),
-            freed: Vec::new(),
-            clean: false,
-        };
-        pool.publish(changes).await.map_err(Damage::Store)?;
-        Ok(())
-    }
-
-    /// Whether everything the log names is on the device.
-    fn is_settled(&self) -> bool {
-        self.report.undone_pages == 0
-    }
-
-    /// Makes the index say of a dirty cluster where its data can go.
-    async fn place_cluster(&mut self, pool: &Pool, cluster: u64) -> Result<(), Damage> {
-        let entry = self.map.lookup(cluster).await.map_err(Damage::Store)?;
-        let data = self.index.cluster(cluster).map_or(0, |state| state.data);
-        let mut target: Option<Cluster> = None;
-        for slot in bits(data) {
-            let page = cluster * CLUSTER_PAGES + slot as u64;
-            let Some(found) = self.index.page(page) else {
-                continue;
-            };
-            let Source::Direct { cluster: named } = found.source else {
-                continue;
-            };
-            let is_ours = entry.location == Some(named);
-            if is_ours && entry.valid & (1 << slot) != 0 && entry.crc[slot] == found.crc {
-                self.index.settle_page(page, found.lsn);
-                continue;
-            }
-            if target.is_some_and(|target| target != named) {
-                return Err(Damage::Record {
-                    lsn: found.lsn,
-                    rule: "two places for one cluster",
-                });
-            }
-            if !is_ours && !self.claims.claimed.contains(&named) {
-                return Err(Damage::Record {
-                    lsn: found.lsn,
-                    rule: "a cluster of somebody else",
-                });
-            }
-            target = Some(named);
-        }
-        // Small writes may have replaced all of a direct write: the cluster that it took was the
-        // promise for them, and in a full pool there is no other.
-        if target.is_none() && entry.location.is_none() && data != 0 {
-            let latest = self.claims.latest.get(&cluster).copied();
-            target = latest.filter(|latest| {
-                self.claims.owner.get(latest) == Some(&cluster)
-                    && self.claims.claimed.contains(latest)
-            });
-        }
-        let last_lsn = self.end.next_lsn - 1;
-        let pending = target.map(|target| Pending {
-            used: self.claims.used.get(&target).copied().unwrap_or(u64::MAX),
-            last_lsn,
-            replaces: entry.location.is_some_and(|location| location != target),
-            ..Pending::new(target)
-        });
-        if let Some(target) = target {
-            self.claims.claimed.retain(|claimed| *claimed != target);
-        }
-        let Some(state) = self.index.cluster_mut(cluster) else {
-            return Ok(());
-        };
-        state.pending = pending;
-        if entry.location.is_some() || pending.is_some() {
-            state.backing = Backing::Mapped;
-        } else if state.data != 0 {
-            state.backing = Backing::Reserved(pool.reserve_again(1).map_err(Damage::Store)?);
-        }
-        self.index.drop_if_idle(cluster);
-        Ok(())
-    }
-
-    fn build(self, pool: &Pool) -> Rc<Core> {
-        let mark = &self.record.mark;
-        let tail = Mark {
-            last_lsn: mark.tail_lsn - 1,
-            end: mark.tail_position,
-            next_sequence: mark.tail_sequence,
-        };
-        let head = Mark {
-            last_lsn: self.end.next_lsn - 1,
-            end: self.end.position,
-            next_sequence: self.end.sequence,
-        };
-        let journal = Journal::new(JournalStart {
-            epoch: self.end.epoch + 1,
-            open_sequence: self.end.sequence,
-            settled: self.is_settled(),
-            tail,
-            head,
-        });
-        Core::new(CoreParts {
-            info: info_of(pool, &self.record),
-            pool: pool.clone(),
-            map: self.map,
-            ring: self.ring,
-            identity: self.identity,
-            limits: self.limits,
-            index: self.index,
-            journal,
-            flusher: Flusher::new(self.claims.claimed),
-        })
-    }
-}
-
-/// What hosts see of a volume.
-fn info_of(pool: &Pool, record: &VolumeRecord) -> VolumeInfo {
-    VolumeInfo {
-        id: record.id,
-        name: Arc::from(&*record.name),
-        uuid: record.uuid,
-        nguid: record.nguid,
-        serial: record.serial,
-        block_count: record.size_bytes / u64::from(record.block_bytes),
-        block_bytes: record.block_bytes,
-        volatile_cache: pool.device().geometry().volatile_cache,
     }
 }

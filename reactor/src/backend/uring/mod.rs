@@ -6,37 +6,31 @@
 //!
 //! `user_data`: an [`OpKey`] word; words whose low half is [`SPECIAL`] or above are ours (eventfd,
 //! answers to cancels, listeners). The table of operations is far smaller than that.
-#![expect(
-    unsafe_code,
-    reason = "an accepted connection's descriptor is taken over"
-)]
+
+mod devices;
+mod outcome;
+mod tcp;
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, IoSlice, Read};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::path::Path;
-use std::ptr;
+use std::io::{self, Read};
 use std::rc::Rc;
 use std::time::Duration;
 
-use io_uring::squeue::Entry;
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{cqueue, opcode};
 
+use self::outcome::{command_outcome, outcome, polled_outcome};
 use super::arenas::Arenas;
 use super::entries::Target;
-use super::files::FileHandle;
-use super::listeners::{Delivery, ListenerKey, Listeners, Need};
-use super::nvme::{self, NvmePlace, NvmeRing};
-use super::polled::{self, NotPolled, PolledPlace, PolledRing};
+use super::listeners::Listeners;
+use super::nvme::NvmeRing;
+use super::polled::PolledRing;
 use super::ring::{Ring, tolerate};
-use super::{Handle, Op, Outcome, entries, files, sockets};
-use crate::buf::{BufList, BufPool};
-use crate::fs::{FileInfo, OpenOptions};
+use super::{Handle, Op, Outcome, entries};
+use crate::buf::BufPool;
 use crate::op::{Completions, MAX_OPS, OpKey, Scratch};
-use crate::probe::{build_command_ring, build_polled_ring, build_ring};
+use crate::probe::build_ring;
 use crate::remote::Remote;
 use crate::time::Instant;
 
@@ -286,59 +280,6 @@ impl UringBackend {
         }
     }
 
-    fn listener_completed(&mut self, word: u64, entry: &cqueue::Entry) {
-        let key = ListenerKey {
-            place: word as u32 - SPECIAL,
-            generation: (word >> 32) as u32,
-        };
-        let result = check(entry.result()).map(|fd| {
-            // SAFETY: an accept's result is a new descriptor that nobody else owns.
-            unsafe { OwnedFd::from_raw_fd(fd as RawFd) }
-        });
-        let goes_on = cqueue::more(entry.flags());
-        let (delivery, need) = self.listeners.completed(key, result, goes_on);
-        self.deliver(delivery);
-        self.meet(need);
-    }
-
-    /// Completes an accept with its connection.
-    fn deliver(&mut self, delivery: Delivery) {
-        let Some((op, result)) = delivery else { return };
-        let accepted = result.and_then(|fd| {
-            sockets::tune(fd.as_fd());
-            let socket = TcpStream::from(fd);
-            let peer = socket.peer_addr()?;
-            Ok(Outcome::Accepted(
-                Handle::socket(OwnedFd::from(socket)),
-                peer,
-            ))
-        });
-        self.finished.push_back((op, accepted));
-    }
-
-    fn meet(&mut self, need: Need) {
-        match need {
-            Need::Nothing => {}
-            Need::Arm(key, fd) => self
-                .ring
-                .queue(self.accept_entry(fd).user_data(listener_word(key))),
-            Need::Stop(key) => {
-                let cancel = opcode::AsyncCancel::new(listener_word(key));
-                self.ring.queue(cancel.build().user_data(IGNORED));
-            }
-        }
-    }
-
-    fn accept_entry(&self, fd: RawFd) -> Entry {
-        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        if self.ring.features().multishot_accept {
-            return opcode::AcceptMulti::new(Fd(fd)).flags(flags).build();
-        }
-        opcode::Accept::new(Fd(fd), ptr::null_mut(), ptr::null_mut())
-            .flags(flags)
-            .build()
-    }
-
     /// Sleeps until a completion, the core's eventfd (see `arm_event`) or the timeout.
     pub(crate) fn park(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         if !self.finished.is_empty() || self.is_polling() {
@@ -368,143 +309,6 @@ impl UringBackend {
             self.is_event_armed = true;
         }
     }
-
-    pub(crate) fn open_file(
-        &mut self,
-        path: &Path,
-        options: &OpenOptions,
-    ) -> io::Result<(Handle, FileInfo)> {
-        self.ring.unregister_stale();
-        let sibling = nvme::block_sibling(path);
-        let (path, generic) = match &sibling {
-            Some(block) => (block.as_path(), Some(path)),
-            None => (path, None),
-        };
-        let (file, mut info) = files::open(path, options, generic.is_some())?;
-        let slot = self.ring.register(file.as_raw_fd());
-        let nvme = generic.and_then(|generic| self.try_commands(generic, path, options, &info));
-        let polled = match nvme {
-            Some(_) => None,
-            None => self.try_polling(path, &file, &info),
-        };
-        (info.is_polled, info.is_passthrough) = (polled.is_some(), nvme.is_some());
-        let file = FileHandle::new(file, slot, polled, options).with_nvme(nvme);
-        Ok((Handle::file(file), info))
-    }
-
-    /// A way for commands to a namespace, if a trial read passes.
-    fn try_commands(
-        &mut self,
-        generic: &Path,
-        block: &Path,
-        options: &OpenOptions,
-        info: &FileInfo,
-    ) -> Option<NvmePlace> {
-        let mut open = || {
-            let mut place = nvme::open(generic, block, options, info)?;
-            let buf = self.arenas.try_alloc(info.logical_block_bytes as usize);
-            nvme::try_read(
-                &place,
-                BufList::from(buf.ok_or(io::ErrorKind::OutOfMemory)?),
-            )?;
-            let ring = match self.commands.take() {
-                Some(ring) => ring,
-                None => {
-                    let made = build_command_ring(SUBMISSION_ENTRIES, COMPLETION_ENTRIES)?;
-                    NvmeRing::new(made, &self.ring)
-                }
-            };
-            let ring = self.commands.insert(ring);
-            place.slot = ring.ring().register(place.raw_fd());
-            Ok::<NvmePlace, io::Error>(place)
-        };
-        let opened = open();
-        match &opened {
-            Ok(_) => {
-                tracing::info!(path = %generic.display(), "reads and writes are NVMe commands")
-            }
-            Err(error) => tracing::info!(
-                path = %generic.display(),
-                %error,
-                "no NVMe commands: the block device is used"
-            ),
-        }
-        opened.ok()
-    }
-
-    /// A place in the polled ring, which is made when there is none, for a device that it suits.
-    fn try_polling(&mut self, path: &Path, file: &File, info: &FileInfo) -> Option<PolledPlace> {
-        let trial = || {
-            let buf = self.arenas.try_alloc(info.logical_block_bytes as usize);
-            let buf = buf.ok_or(io::ErrorKind::OutOfMemory)?;
-            polled::try_read(file.as_fd(), BufList::from(buf))
-        };
-        let io_poll = files::queue_setting(file, "io_poll");
-        let verdict = polled::judge(info, io_poll.as_deref(), trial);
-        let admitted = verdict.and_then(|()| {
-            let limits = files::unsplit_limits(file).ok_or(NotPolled::NoLimits)?;
-            let ring = match self.polled.take() {
-                Some(ring) => ring,
-                None => {
-                    let made = build_polled_ring(SUBMISSION_ENTRIES, COMPLETION_ENTRIES)?;
-                    PolledRing::new(made, &self.ring)
-                }
-            };
-            Ok(self.polled.insert(ring).admit(file.as_fd(), limits))
-        });
-        if info.is_block_device {
-            match &admitted {
-                Ok(_) => tracing::info!(path = %path.display(), "this device is polled"),
-                Err(why) => tracing::info!(path = %path.display(), %why, "not polled"),
-            }
-        }
-        admitted.ok()
-    }
-
-    pub(crate) fn listen(&mut self, addr: SocketAddr) -> io::Result<(Handle, SocketAddr)> {
-        let (fd, local_addr) = sockets::listen(addr)?;
-        self.listeners.add(fd.as_raw_fd())?;
-        Ok((Handle::socket(fd), local_addr))
-    }
-
-    pub(crate) fn close_listener(&mut self, listener: &Handle) {
-        let Some((key, waiting)) = self.listeners.remove(listener.raw_fd()) else {
-            return;
-        };
-        self.finished
-            .extend(waiting.into_iter().map(|op| (op, Err(cancelled()))));
-        // The armed accept holds the socket open: without this, newcomers would still connect.
-        let _ = sockets::shutdown(listener.fd(), Shutdown::Both);
-        self.meet(Need::Stop(key));
-    }
-
-    pub(crate) fn new_socket(&mut self, addr: SocketAddr) -> io::Result<Handle> {
-        sockets::new_socket(addr).map(Handle::socket)
-    }
-
-    pub(crate) fn try_recv(&mut self, socket: &Handle, bytes: &mut [u8]) -> io::Result<usize> {
-        sockets::try_recv(socket.fd(), bytes)
-    }
-
-    pub(crate) fn try_send(
-        &mut self,
-        socket: &Handle,
-        slices: &[IoSlice<'_>],
-    ) -> io::Result<usize> {
-        sockets::try_send(socket.fd(), slices)
-    }
-
-    pub(crate) fn shutdown(&mut self, socket: &Handle) -> io::Result<()> {
-        sockets::shutdown(socket.fd(), Shutdown::Both)
-    }
-
-    pub(crate) fn peer_addr(&mut self, socket: &Handle) -> io::Result<SocketAddr> {
-        sockets::peer_addr(socket.fd())
-    }
-
-    pub(crate) fn local_addr(&mut self, socket: &Handle) -> io::Result<SocketAddr> {
-        sockets::local_addr(socket.fd())
-    }
 }
 
 /// Whether a transfer belongs in the polled ring.
@@ -517,63 +321,4 @@ fn is_polled(op: &Op) -> bool {
 
 fn cancelled() -> io::Error {
     io::Error::from_raw_os_error(libc::ECANCELED)
-}
-
-fn listener_word(key: ListenerKey) -> u64 {
-    u64::from(key.generation) << 32 | u64::from(SPECIAL + key.place)
-}
-
-/// A completion's number as a result.
-fn check(result: i32) -> io::Result<usize> {
-    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
-}
-
-fn outcome(op: &Op, result: i32) -> io::Result<Outcome> {
-    match (op, check(result)) {
-        (Op::Read { .. } | Op::Write { .. }, Ok(count)) => Ok(Outcome::Bytes(count)),
-        (Op::Discard { .. }, Err(error)) if is_unsupported(&error) => {
-            Err(io::Error::from(io::ErrorKind::Unsupported))
-        }
-        (_, Ok(_)) => Ok(Outcome::Done),
-        (_, Err(error)) => Err(error),
-    }
-}
-
-/// As [`outcome`]. A device that no longer takes polled I/O (its driver was loaded again without
-/// queues for it), or not so much of it, is not polled any more, and its transfers continue in the
-/// ordinary ring as after an interruption.
-fn polled_outcome(op: &Op, result: i32) -> io::Result<Outcome> {
-    if !matches!(-result, libc::EOPNOTSUPP | libc::EAGAIN) {
-        return outcome(op, result);
-    }
-    let place = op.transfer_file().and_then(Handle::polled);
-    if place.is_some_and(PolledPlace::stop) {
-        tracing::warn!(
-            error = -result,
-            "a device stopped to take polled I/O: not polled any more"
-        );
-    }
-    Err(io::ErrorKind::Interrupted.into())
-}
-
-/// What a command did: everything that its vectors name, or nothing. A namespace that no longer
-/// takes commands goes on through its block device.
-fn command_outcome(op: &Op, scratch: &Scratch, result: i32) -> io::Result<Outcome> {
-    if matches!(-result, libc::EOPNOTSUPP | libc::EAGAIN) {
-        let place = op.transfer_file().and_then(Handle::nvme);
-        if place.is_some_and(NvmePlace::stop) {
-            tracing::warn!(
-                error = -result,
-                "a namespace stopped to take commands: not used any more"
-            );
-        }
-        return Err(io::ErrorKind::Interrupted.into());
-    }
-    nvme::check(result)?;
-    let lens = scratch.iovecs.iter().map(|iovec| iovec.iov_len);
-    Ok(Outcome::Bytes(lens.sum()))
-}
-
-fn is_unsupported(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS))
 }

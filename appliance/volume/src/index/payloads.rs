@@ -1,0 +1,195 @@
+//! Payloads that stay in memory while the index names them, within a budget.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use reactor::buf::Buf;
+
+use crate::pages::PAGE_BYTES;
+
+/// Names a retained payload, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PayloadId(u32);
+
+impl PayloadId {
+    pub const NONE: PayloadId = PayloadId(u32::MAX);
+}
+
+/// Payload memory that the volumes of a pool share.
+#[derive(Debug, Default)]
+pub(crate) struct PayloadBudget {
+    used_bytes: Cell<usize>,
+    limit_bytes: usize,
+}
+
+impl PayloadBudget {
+    pub fn new(limit_bytes: usize) -> Rc<Self> {
+        Rc::new(Self {
+            used_bytes: Cell::new(0),
+            limit_bytes,
+        })
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let used = self.used_bytes.get() + bytes;
+        let fits = used <= self.limit_bytes;
+        if fits {
+            self.used_bytes.set(used);
+        }
+        fits
+    }
+
+    fn give(&self, bytes: usize) {
+        self.used_bytes.set(self.used_bytes.get() - bytes);
+    }
+}
+
+/// Payloads kept in memory, oldest dropped first when over budget.
+pub(super) struct Payloads {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    /// Slots in order of age, with the generation they had.
+    oldest: VecDeque<(u32, u32)>,
+    pub(super) bytes: usize,
+    budget: Rc<PayloadBudget>,
+}
+
+struct Slot {
+    buf: Option<Buf>,
+    first_page: u64,
+    /// Page entries that name it.
+    refs: u32,
+    generation: u32,
+}
+
+impl Payloads {
+    pub(super) fn new(budget: Rc<PayloadBudget>) -> Self {
+        Self {
+            slots: Vec::with_capacity(1024),
+            free: Vec::with_capacity(1024),
+            oldest: VecDeque::with_capacity(1024),
+            bytes: 0,
+            budget,
+        }
+    }
+
+    pub(super) fn add(&mut self, first_page: u64, buf: &Buf) -> PayloadId {
+        let cost = memory_cost(buf);
+        while !self.budget.take(cost) {
+            if !self.evict_oldest() {
+                return PayloadId::NONE;
+            }
+        }
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot {
+                buf: None,
+                first_page: 0,
+                refs: 0,
+                generation: 0,
+            });
+            (self.slots.len() - 1) as u32
+        });
+        let slot = &mut self.slots[index as usize];
+        slot.buf = Some(buf.clone());
+        slot.first_page = first_page;
+        slot.refs = 0;
+        self.oldest.push_back((index, slot.generation));
+        self.bytes += cost;
+        PayloadId(index)
+    }
+
+    pub(super) fn take(&mut self, id: PayloadId) {
+        if let Some(slot) = self.slots.get_mut(id.0 as usize) {
+            slot.refs += 1;
+        }
+    }
+
+    pub(super) fn release(&mut self, id: PayloadId) {
+        let Some(slot) = self.slots.get_mut(id.0 as usize) else {
+            return;
+        };
+        slot.refs -= 1;
+        if slot.refs > 0 {
+            return;
+        }
+        slot.generation = slot.generation.wrapping_add(1);
+        self.drop_memory(id.0);
+        self.free.push(id.0);
+        self.forget_stale();
+    }
+
+    /// Drops the memory of this volume's oldest payload; false when it has none. Its entries stay,
+    /// and are read from the journal from now on.
+    fn evict_oldest(&mut self) -> bool {
+        let Some((index, generation)) = self.oldest.pop_front() else {
+            return false;
+        };
+        if self.slots[index as usize].generation == generation {
+            self.drop_memory(index);
+        }
+        true
+    }
+
+    fn drop_memory(&mut self, index: u32) {
+        let cost = self.slots[index as usize]
+            .buf
+            .take()
+            .as_ref()
+            .map_or(0, memory_cost);
+        self.bytes -= cost;
+        self.budget.give(cost);
+    }
+
+    /// Keeps the queue of ages no longer than the live slots need.
+    fn forget_stale(&mut self) {
+        while let Some((index, generation)) = self.oldest.front().copied() {
+            let slot = &self.slots[index as usize];
+            if slot.generation == generation && slot.buf.is_some() {
+                return;
+            }
+            self.oldest.pop_front();
+        }
+    }
+
+    pub(super) fn page(&self, page: u64, id: PayloadId) -> Option<Buf> {
+        let (buf, at) = self.find(page, id)?;
+        Some(buf.slice(at..at + PAGE_BYTES))
+    }
+
+    pub(super) fn copy_page(&self, page: u64, id: PayloadId, into: &mut [u8]) -> bool {
+        let Some((buf, at)) = self.find(page, id) else {
+            return false;
+        };
+        into.copy_from_slice(&buf[at..at + PAGE_BYTES]);
+        true
+    }
+
+    pub(super) fn holds(&self, id: PayloadId) -> bool {
+        self.slots
+            .get(id.0 as usize)
+            .is_some_and(|slot| slot.buf.is_some())
+    }
+
+    fn find(&self, page: u64, id: PayloadId) -> Option<(&Buf, usize)> {
+        let slot = self.slots.get(id.0 as usize)?;
+        let buf = slot.buf.as_ref()?;
+        Some((buf, (page - slot.first_page) as usize * PAGE_BYTES))
+    }
+}
+
+impl Drop for Payloads {
+    fn drop(&mut self) {
+        self.budget.give(self.bytes);
+    }
+}
+
+/// What a retained slice costs: the buffer it keeps away from its pool. Buffers come in powers of
+/// four from 4 KiB; a slice is assumed to be most of its buffer.
+fn memory_cost(buf: &Buf) -> usize {
+    let mut class = PAGE_BYTES;
+    while class < buf.len() {
+        class *= 4;
+    }
+    class
+}
