@@ -58,12 +58,12 @@ macro_rules! caught {
 
 caught! {
     ack_before_journal: Planted::Volume(InVolume::AckBeforeJournal), Class::Crash, 7;
-    skip_page_crc_on_read: Planted::Volume(InVolume::SkipPageCrcOnRead), Class::Corruption, 4;
+    skip_page_crc_on_read: Planted::Volume(InVolume::SkipPageCrcOnRead), Class::Corruption, 7;
     drop_lsn_compare_in_index: Planted::Volume(InVolume::DropLsnCompareInIndex), Class::Crash, 1;
-    skip_flush_before_in_place: Planted::Volume(InVolume::SkipFlushBeforeInPlace), Class::Crash, 107;
-    replay_stops_early: Planted::Volume(InVolume::ReplayStopsEarly), Class::Crash, 1;
-    no_flush_on_fua: Planted::Volume(InVolume::NoFlushOnFua), Class::Crash, 3;
-    skip_flush_before_superblock: Planted::Store(InStore::SkipFlushBeforeSuperblock), Class::Crash, 97;
+    skip_flush_before_in_place: Planted::Volume(InVolume::SkipFlushBeforeInPlace), Class::Crash, 186;
+    replay_stops_early: Planted::Volume(InVolume::ReplayStopsEarly), Class::Crash, 2;
+    no_flush_on_fua: Planted::Volume(InVolume::NoFlushOnFua), Class::Crash, 0;
+    skip_flush_before_superblock: Planted::Store(InStore::SkipFlushBeforeSuperblock), Class::Crash, 133;
     free_before_publish: Planted::Store(InStore::FreeBeforePublish), Class::Crash, 361;
-    ignore_epoch_in_scan: Planted::Store(InStore::IgnoreEpochInScan), Class::Crash, 62;
+    ignore_epoch_in_scan: Planted::Store(InStore::IgnoreEpochInScan), Class::Crash, 19;
 }
