@@ -6,7 +6,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 
 use reactor::buf::Buf;
@@ -252,9 +254,13 @@ impl Connection {
             return self.answer(index, Status::INVALID_NAMESPACE.with_dnr().into());
         };
         let running = Running::new(self);
+        let abort = self.table.borrow().slot(index).abort.clone();
+        abort.arm();
         drop(reactor::spawn(async move {
-            let outcome = io::execute(command, data, &volume).await;
-            running.0.answer(index, outcome);
+            let mut work = pin!(io::execute(command, data, &volume));
+            let outcome = poll_fn(|cx| abort.poll(work.as_mut(), cx)).await;
+            let aborted = || Status::ABORTED_BY_REQUEST.into();
+            running.0.answer(index, outcome.unwrap_or_else(aborted));
         }));
     }
 

@@ -176,7 +176,8 @@ impl Connection {
         }
     }
 
-    /// Abort: true when the command was stopped before it reached the volume.
+    /// Abort: true when the command is answered as aborted. In the volume it may have happened,
+    /// but nothing that the host sends from now on is overtaken by it.
     pub(super) fn abort_command(&self, cid: u16) -> bool {
         let found = self.table.borrow().find(cid);
         let Some(index) = found else { return false };
@@ -192,7 +193,9 @@ impl Connection {
                 self.fail(index, Status::ABORTED_BY_REQUEST);
                 true
             }
-            Phase::Free | Phase::Executing | Phase::Draining => false,
+            // Its task answers. Admin commands and fused pairs have no signal: they run to their end.
+            Phase::Executing => self.table.borrow().slot(index).abort.raise(),
+            Phase::Free | Phase::Draining => false,
         }
     }
 }

@@ -199,7 +199,7 @@ impl Controller {
         }
     }
 
-    /// Aborts a command on one of the queues, if it has not reached the volume.
+    /// Aborts a command on one of the queues, if it is not done yet.
     pub fn abort(&self, qid: u16, cid: u16) -> bool {
         let port = self.queues.borrow().get(&qid).and_then(Weak::upgrade);
         port.is_some_and(|port| port.abort(cid))

@@ -1,6 +1,7 @@
 //! The transport-free core of the NVMe over Fabrics target: subsystems, controllers, queues and
 //! commands. No sockets here; a transport gives it commands and data and takes outcomes.
 
+pub mod abort;
 pub(crate) mod admin;
 pub mod controller;
 pub mod directory;

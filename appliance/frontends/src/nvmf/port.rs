@@ -35,7 +35,7 @@ pub enum CloseReason {
 
 /// A queue as the core sees it from outside: one connection of a transport.
 pub trait QueuePort {
-    /// Aborts a command that has not reached the volume. False when it is not there or too late.
+    /// Aborts a command. False when it is not there or too late.
     fn abort(&self, cid: u16) -> bool;
     /// Completes a command that was left waiting.
     fn post(&self, cid: u16, outcome: Outcome);

@@ -3,10 +3,13 @@
 //! Everything is allocated when the queue is connected; nothing afterwards.
 //! Source: base 2.0 section 3.3 (queues); NVMe/TCP 1.0 section 3.3.2 (transfer tags).
 
+use std::rc::Rc;
+
 use reactor::buf::Buf;
 use rustc_hash::FxHashMap;
 use wire::nvme::Sqe;
 
+use crate::nvmf::abort::AbortSignal;
 use crate::nvmf::io::IoCommand;
 
 /// Most slots of a table: the index is the low part of a 16-bit transfer tag.
@@ -25,7 +28,7 @@ pub enum Phase {
     Receiving,
     /// Its data is here, its fused partner's is not; can be aborted.
     Held,
-    /// With the volume, or an admin command at work; too late for Abort.
+    /// With the volume, where a single command can still be aborted, or an admin command at work.
     Executing,
     /// Waits for an asynchronous event.
     Waiting,
@@ -56,6 +59,8 @@ pub struct Slot {
     pub partner: Option<u16>,
     /// When the current wait for the host's data began or last made progress.
     pub progress: reactor::Instant,
+    /// Stops it while it is with the volume.
+    pub abort: Rc<AbortSignal>,
     generation: u16,
 }
 
@@ -87,7 +92,9 @@ impl CommandTable {
         // Twice the entries: the map then reuses deleted places and never grows.
         by_cid.reserve(2 * usize::from(entries));
         Self {
-            slots: (0..entries).map(|_| Slot::empty()).collect(),
+            slots: (0..entries)
+                .map(|_| Slot::empty(Rc::default(), 0))
+                .collect(),
             free: (0..entries).rev().collect(),
             by_cid,
             draining: 0,
@@ -129,8 +136,7 @@ impl CommandTable {
         *slot = Slot {
             sqe: *sqe,
             phase: Phase::Queued,
-            generation,
-            ..Slot::empty()
+            ..Slot::empty(slot.abort.clone(), generation)
         };
         Ok(index)
     }
@@ -224,7 +230,7 @@ impl CommandTable {
 }
 
 impl Slot {
-    fn empty() -> Self {
+    fn empty(abort: Rc<AbortSignal>, generation: u16) -> Self {
         Self {
             sqe: Sqe::zeroed(),
             phase: Phase::Free,
@@ -236,7 +242,8 @@ impl Slot {
             damaged: false,
             partner: None,
             progress: reactor::Instant::from_nanos(0),
-            generation: 0,
+            abort,
+            generation,
         }
     }
 }

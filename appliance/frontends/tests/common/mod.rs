@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test file uses another part")]
 
 pub mod host;
+pub mod sim_host;
 
 use std::future::Future;
 use std::net::SocketAddr;
