@@ -28,6 +28,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("bedplate-control", &[]),
+    // A load generator speaks the protocol alone: it must not know the target from inside.
+    ("bedplate-perf", &["bedplate-host", "bedplate-wire"]),
 ];
 
 /// Longest source file, tests included.
