@@ -4,11 +4,12 @@
 
 use std::net::SocketAddr;
 
-use host::{Controller, Host, HostError, HostOptions};
+use host::{Controller, Host, HostError, HostOptions, Op};
 use wire::nvme::Sqe;
 use wire::nvme::identify::IdentifyController;
 use wire::text::DISCOVERY_NQN;
 
+use crate::access::Random;
 use crate::cli::ConnectArgs;
 use crate::error::PerfError;
 use crate::queue::Opening;
@@ -106,6 +107,53 @@ impl Target {
             max_r2t: self.max_r2t,
             timeout: self.options.timeout,
         })
+    }
+}
+
+/// Bytes of one write of a fill, where the controller takes as much.
+const FILL_BYTES: u64 = 128 << 10;
+/// Writes of a fill in flight.
+const FILL_DEPTH: usize = 16;
+
+impl Target {
+    /// Writes the first `span` bytes of the namespace once, with bytes that differ from block to
+    /// block. Ends with a Flush. Uses up the controller: its queue count is set.
+    ///
+    /// Errors: `Admin`.
+    pub fn fill(&mut self, span: u64) -> Result<(), PerfError> {
+        let address = self.address;
+        self.write_all(span)
+            .map_err(|source| failed("filling the namespace", address, source))
+    }
+
+    fn write_all(&mut self, span: u64) -> Result<(), HostError> {
+        let geometry = self.geometry;
+        let most = geometry.max_transfer_bytes.unwrap_or(FILL_BYTES);
+        let block_bytes = u64::from(geometry.block_bytes);
+        let step = (FILL_BYTES.min(most) / block_bytes).max(1);
+        let mut queues = self.controller.io_queues(1)?;
+        let Some(queue) = queues.first_mut() else {
+            return Ok(());
+        };
+        let mut random = Random::new(span, 0);
+        let end = (span / block_bytes).min(geometry.blocks);
+        let mut lba = 0;
+        while lba < end || queue.in_flight() > 0 {
+            if lba < end && queue.in_flight() < FILL_DEPTH {
+                let count = step.min(end - lba);
+                let words = (0..count * block_bytes / 8).flat_map(|_| random.next().to_le_bytes());
+                let data = words.collect();
+                queue.submit(Op::Write {
+                    lba,
+                    data,
+                    fua: false,
+                })?;
+                lba += count;
+            } else {
+                queue.next_completion()?.ok("Write")?;
+            }
+        }
+        queue.flush()
     }
 }
 

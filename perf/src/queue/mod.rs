@@ -10,6 +10,8 @@ mod handshake;
 mod input;
 mod output;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 pub use handshake::{Opening, open};
 
