@@ -25,6 +25,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Compare two running targets in alternating rounds; prints ratios with their spread.
     Compare(Box<CompareArgs>),
+    /// Be a target that keeps nothing: shows what client, protocol and TCP can do at most.
+    Null(NullArgs),
 }
 
 /// How results are printed.
@@ -222,6 +224,32 @@ pub struct CompareArgs {
     /// How the result is printed.
     #[arg(long, value_enum, default_value = "text")]
     pub output: Output,
+}
+
+/// `bedplate-perf null`.
+#[derive(Args, Clone, Debug)]
+pub struct NullArgs {
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    pub listen: String,
+    /// Pretended size of the namespace.
+    #[arg(long, default_value = "1G", value_parser = units::size_bytes)]
+    pub size: u64,
+    /// Logical block in bytes.
+    #[arg(long, default_value = "4096", value_parser = units::size_bytes)]
+    pub block_size: u64,
+    /// In-capsule data that I/O queues take.
+    #[arg(long, default_value = "8k", value_parser = units::size_bytes)]
+    pub in_capsule: u64,
+    /// Most data in one H2CData PDU.
+    #[arg(long, default_value = "128k", value_parser = units::size_bytes)]
+    pub max_h2c: u64,
+    /// Core to pin the loop to.
+    #[arg(long)]
+    pub core: Option<usize>,
+    /// End after this time; default never.
+    #[arg(long, value_parser = units::timespan)]
+    pub time: Option<Duration>,
 }
 
 /// Resolves HOST:PORT.

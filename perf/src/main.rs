@@ -4,7 +4,8 @@
 //! a socket, a stream of commands ([`access`]) and a schedule ([`pace`]), [`worker`] is the loop
 //! of a thread, [`run`] starts the threads and adds up their [`stats`]. Around it: [`cli`] and
 //! [`plan`] check what is asked, [`target`] speaks to the admin side, [`output`] shows the
-//! result, and [`compare`] repeats runs in alternating order.
+//! result, [`compare`] repeats runs in alternating order, and [`null`] is a target that keeps
+//! nothing, to see what the client itself can do.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::disallowed_methods,
@@ -16,6 +17,7 @@ mod cli;
 mod compare;
 mod error;
 mod lane;
+mod null;
 mod output;
 mod pace;
 mod plan;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => output::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Null(args) => null::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -84,6 +84,10 @@ pub struct Effort {
     pub total_ns: u64,
     /// Time in turns that found nothing to do.
     pub idle_ns: u64,
+    /// CPU time of the thread within the window: in this program and in the kernel.
+    pub user_us: u64,
+    /// See `user_us`.
+    pub system_us: u64,
 }
 
 /// Everything one thread counted.
@@ -205,6 +209,8 @@ impl Stats {
         self.effort.sends += other.effort.sends;
         self.effort.total_ns += other.effort.total_ns;
         self.effort.idle_ns += other.effort.idle_ns;
+        self.effort.user_us += other.effort.user_us;
+        self.effort.system_us += other.effort.system_us;
         self.unissued += other.unissued;
         self.verified += other.verified;
     }

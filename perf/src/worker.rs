@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 
 use crate::cli::Wait;
@@ -92,32 +94,29 @@ impl Worker {
     ///
     /// Errors: whatever ends a queue; the other threads are told to stop.
     pub fn run(mut self) -> Result<Stats, PerfError> {
-        let result = self.pin().and_then(|()| self.phases());
+        let pinned = self.core.map_or(Ok(()), pin);
+        let result = pinned.and_then(|()| self.phases());
         if result.is_err() {
             self.shared.stop.store(true, Ordering::Relaxed);
         }
         result.map(|()| self.stats)
     }
 
-    fn pin(&self) -> Result<(), PerfError> {
-        let Some(core) = self.core else {
-            return Ok(());
-        };
-        let mut set = CpuSet::new();
-        set.set(core)
-            .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
-            .map_err(|errno| {
-                let problem = format!("{errno}; `taskset -p $$` shows the cores to choose from");
-                PerfError::option("--cores", core, problem)
-            })
-    }
-
     fn phases(&mut self) -> Result<(), PerfError> {
-        let end_ns = self.shared.window.end_ns;
+        let Window {
+            start_ns, end_ns, ..
+        } = self.shared.window;
         let mut last_ns = self.shared.now_ns();
+        while last_ns < start_ns && !self.is_stopped() {
+            last_ns = self.turn(Phase::Load, last_ns)?;
+        }
+        let before = cpu_times_us();
         while last_ns < end_ns && !self.is_stopped() {
             last_ns = self.turn(Phase::Load, last_ns)?;
         }
+        let after = cpu_times_us();
+        self.stats.effort.user_us = after.0.saturating_sub(before.0);
+        self.stats.effort.system_us = after.1.saturating_sub(before.1);
         for lane in &mut self.lanes {
             self.stats.unissued += lane.pace.backlog(end_ns);
         }
@@ -221,6 +220,28 @@ impl Worker {
             }),
         }
     }
+}
+
+/// Pins the calling thread to a core.
+///
+/// Errors: `Option` when the process may not use it.
+pub fn pin(core: usize) -> Result<(), PerfError> {
+    let mut set = CpuSet::new();
+    set.set(core)
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
+        .map_err(|errno| {
+            let problem = format!("{errno}; `taskset -p $$` shows the cores to choose from");
+            PerfError::option("--cores", core, problem)
+        })
+}
+
+/// CPU time of this thread so far in microseconds: user, system. 0 where the kernel does not say.
+fn cpu_times_us() -> (u64, u64) {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) else {
+        return (0, 0);
+    };
+    let us = |time: TimeVal| u64::try_from(time.num_microseconds()).unwrap_or(0);
+    (us(usage.user_time()), us(usage.system_time()))
 }
 
 fn interest(lane: &Lane) -> PollFd<'_> {

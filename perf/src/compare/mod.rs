@@ -107,6 +107,10 @@ pub fn run(args: &CompareArgs) -> Result<(), PerfError> {
     let span = args.span.unwrap_or(smaller);
     let jobs = jobs(args, &cases, &threads, span)?;
     if args.fill {
+        if args.link.nsid != 1 {
+            let problem = "fills namespace 1 only: leave it out, and fill the namespaces before";
+            return Err(PerfError::option("--fill", "", problem));
+        }
         for side in &sides {
             eprintln!("filling {}", side.address);
             connect(side, &args.link)?.fill(span)?;

@@ -73,6 +73,11 @@ pub struct Client {
     pub receives: u64,
     /// Sends.
     pub sends: u64,
+    /// CPU time of the load threads for each command, in this program, in microseconds. With
+    /// `--wait spin` this includes looking for answers that are not there yet.
+    pub user_us_per_io: f64,
+    /// The same in the kernel: sockets, and on loopback the whole way to the other side.
+    pub system_us_per_io: f64,
 }
 
 /// Points in equal distances.
@@ -182,6 +187,8 @@ fn client(stats: &Stats) -> Client {
         ios_per_receive: stats.ios() as f64 / effort.receives.max(1) as f64,
         receives: effort.receives,
         sends: effort.sends,
+        user_us_per_io: effort.user_us as f64 / stats.ios().max(1) as f64,
+        system_us_per_io: effort.system_us as f64 / stats.ios().max(1) as f64,
     }
 }
 

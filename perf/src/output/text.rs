@@ -92,9 +92,12 @@ fn row(text: &mut String, name: &str, kind: &KindSummary) {
 fn notes(report: &Report) -> String {
     let (result, client) = (&report.result, &report.result.client);
     let mut text = format!(
-        "client: {:.0} % idle, {:.1} commands a receive; machine: {}, {} cores, load {}\n",
+        "client: {:.0} % idle, {:.1} commands a receive, {:.2} + {:.2} us CPU a command \
+         (user + kernel); machine: {}, {} cores, load {}\n",
         client.idle_share * 100.0,
         client.ios_per_receive,
+        client.user_us_per_io,
+        client.system_us_per_io,
         report.machine.cpu,
         report.machine.cores,
         report.machine.load_average

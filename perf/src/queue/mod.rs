@@ -14,6 +14,8 @@ mod slot;
 mod tests;
 
 pub use handshake::{Opening, open};
+pub use input::Input;
+pub use output::Output;
 
 use wire::nvme::command::ReadWrite;
 use wire::nvme::{NvmOpcode, Sgl, Sqe, Status};
@@ -23,8 +25,6 @@ use wire::tcp::{
 };
 
 use crate::error::PerfError;
-use input::Input;
-use output::Output;
 use slot::{Slot, Slots};
 
 /// What a command does.

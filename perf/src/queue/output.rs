@@ -11,6 +11,13 @@ enum Piece {
     Payload { start: usize, end: usize },
 }
 
+impl Piece {
+    fn len(&self) -> usize {
+        let (Self::Head { start, end } | Self::Payload { start, end }) = self;
+        end - start
+    }
+}
+
 /// Pieces in the order in which they are sent.
 #[derive(Debug, Default)]
 pub struct Output {
@@ -30,6 +37,12 @@ impl Output {
     /// True when nothing is left to send.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
+    }
+
+    /// Bytes queued and not yet sent, at most one piece too many.
+    pub fn unsent_bytes(&self) -> usize {
+        let pieces = self.pieces.get(self.next..).unwrap_or_default();
+        pieces.iter().map(Piece::len).sum()
     }
 
     /// Queues a copy of `bytes`.
@@ -107,8 +120,7 @@ impl Output {
 
     fn advance(&mut self, mut count: usize) {
         while let Some(piece) = self.pieces.get(self.next) {
-            let (Piece::Head { start, end } | Piece::Payload { start, end }) = *piece;
-            let left = end - start - self.sent;
+            let left = piece.len() - self.sent;
             if count < left {
                 self.sent += count;
                 return;
