@@ -65,17 +65,36 @@ impl Pace {
         }
     }
 
-    /// Commands that were due before `end_ns` and never given.
-    pub fn backlog(&mut self, end_ns: u64) -> u64 {
-        if matches!(self, Self::Closed) {
-            return 0;
-        }
-        let mut count = 0;
-        while self.take(end_ns.saturating_sub(1)).is_some() {
-            count += 1;
-        }
-        count
+    /// The commands that were due from `start_ns` to before `end_ns` and never given; `None` when
+    /// there are none. Random distances count with their mean.
+    pub fn backlog(&self, start_ns: u64, end_ns: u64) -> Option<Backlog> {
+        let Self::Open {
+            next_ns, step_ns, ..
+        } = self
+        else {
+            return None;
+        };
+        let (start_ns, end_ns) = (start_ns as f64, end_ns as f64);
+        let before = ((start_ns - next_ns) / step_ns).ceil().max(0.0);
+        let first_ns = next_ns + before * step_ns;
+        let count = ((end_ns - first_ns) / step_ns).ceil().max(0.0) as u64;
+        (count > 0).then_some(Backlog {
+            first_ns,
+            step_ns: *step_ns,
+            count,
+        })
     }
+}
+
+/// Commands that an open loop never issued, in equal distances.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backlog {
+    /// When the first was due.
+    pub first_ns: f64,
+    /// Distance of two.
+    pub step_ns: f64,
+    /// How many.
+    pub count: u64,
 }
 
 #[cfg(test)]
@@ -87,7 +106,7 @@ mod tests {
         let mut pace = Pace::Closed;
         assert_eq!(pace.take(5), Some(5));
         assert_eq!(pace.take(5), Some(5));
-        assert_eq!(pace.backlog(1_000_000), 0);
+        assert_eq!(pace.backlog(0, 1_000_000), None);
     }
 
     #[test]
@@ -99,7 +118,10 @@ mod tests {
         let late: Vec<u64> = std::iter::from_fn(|| pace.take(5_000)).collect();
         assert_eq!(late, [1_000, 2_000, 3_000, 4_000, 5_000]);
         assert_eq!(pace.next_ns(), Some(6_000));
-        assert_eq!(pace.backlog(10_000), 4, "due at 6, 7, 8 and 9 us");
+        let count = |start, end| pace.backlog(start, end).map(|backlog| backlog.count);
+        assert_eq!(count(0, 10_000), Some(4), "due at 6, 7, 8 and 9 us");
+        assert_eq!(count(7_500, 10_000), Some(2), "due at 8 and 9 us");
+        assert_eq!(count(0, 6_000), None);
     }
 
     #[test]

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use wire::nvme::Status;
 
+use crate::pace::Backlog;
 use crate::queue::{Done, Kind};
 
 /// Longest latency told apart; longer ones count as this.
 const LATENCY_MAX_NS: u64 = 3_600_000_000_000;
 /// Significant decimal digits of a latency.
 const DIGITS: u8 = 3;
+/// Groups in which commands that were never issued are counted.
+const BACKLOG_GROUPS: u64 = 10_000;
 
 /// The measured part of a run, in nanoseconds of its clock.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +39,11 @@ impl Window {
     }
 }
 
+fn histogram() -> Histogram<u64> {
+    let histogram = Histogram::new_with_bounds(1, LATENCY_MAX_NS, DIGITS);
+    histogram.expect("constant bounds are valid")
+}
+
 /// One kind of command.
 #[derive(Clone, Debug)]
 pub struct Meter {
@@ -47,10 +55,9 @@ pub struct Meter {
 
 impl Meter {
     fn new() -> Self {
-        let latency = Histogram::new_with_bounds(1, LATENCY_MAX_NS, DIGITS);
         Self {
             ios: 0,
-            latency: latency.expect("constant bounds are valid"),
+            latency: histogram(),
         }
     }
 
@@ -106,6 +113,8 @@ pub struct Stats {
     pub effort: Effort,
     /// Commands of an open loop that were due and never issued.
     pub unissued: u64,
+    /// How long those had waited when the window ended: a lower bound of their latency.
+    pub waited: Histogram<u64>,
     /// Reads whose data was compared.
     pub verified: u64,
 }
@@ -121,6 +130,7 @@ impl Stats {
             error_count: 0,
             effort: Effort::default(),
             unissued: 0,
+            waited: histogram(),
             verified: 0,
         }
     }
@@ -162,6 +172,21 @@ impl Stats {
             interval.ios += 1;
             interval.latency_sum_ns = interval.latency_sum_ns.saturating_add(latency_ns);
             interval.latency_max_ns = interval.latency_max_ns.max(latency_ns);
+        }
+    }
+
+    /// Counts commands that were due within the window and never issued, as if they had been
+    /// answered at its end: leaving them out would make a target look better the more it stalls.
+    /// Cost: bounded, whatever their number.
+    pub fn not_issued(&mut self, backlog: &Backlog) {
+        self.unissued += backlog.count;
+        let groups = backlog.count.min(BACKLOG_GROUPS);
+        for group in 0..groups {
+            let first = backlog.count * group / groups;
+            let count = backlog.count * (group + 1) / groups - first;
+            let due_ns = backlog.first_ns + first as f64 * backlog.step_ns;
+            let waited_ns = (self.window.end_ns as f64 - due_ns).max(1.0) as u64;
+            self.waited.saturating_record_n(waited_ns, count);
         }
     }
 
@@ -212,6 +237,9 @@ impl Stats {
         self.effort.user_us += other.effort.user_us;
         self.effort.system_us += other.effort.system_us;
         self.unissued += other.unissued;
+        self.waited
+            .add(&other.waited)
+            .expect("both have the same bounds");
         self.verified += other.verified;
     }
 }
@@ -272,6 +300,27 @@ mod tests {
             "latency is what was due within the window"
         );
         assert!((7_990..8_010).contains(&latency.max()), "{}", latency.max());
+    }
+
+    #[test]
+    fn what_was_never_issued_has_waited() {
+        let mut stats = Stats::new(Window {
+            start_ns: 0,
+            end_ns: 1_000_000_000,
+            ..window(true)
+        });
+        let backlog = |count| Backlog {
+            first_ns: 0.0,
+            step_ns: 1e9 / count as f64,
+            count,
+        };
+        for count in [7, 123_456_789_012] {
+            stats.not_issued(&backlog(count));
+        }
+        assert_eq!(stats.unissued, 123_456_789_019);
+        assert_eq!(stats.waited.len(), stats.unissued);
+        let median = stats.waited.value_at_quantile(0.5);
+        assert!((499_000_000..501_500_000).contains(&median), "{median}");
     }
 
     #[test]

@@ -117,8 +117,10 @@ impl Worker {
         let after = cpu_times_us();
         self.stats.effort.user_us = after.0.saturating_sub(before.0);
         self.stats.effort.system_us = after.1.saturating_sub(before.1);
-        for lane in &mut self.lanes {
-            self.stats.unissued += lane.pace.backlog(end_ns);
+        for lane in &self.lanes {
+            if let Some(backlog) = lane.pace.backlog(start_ns, end_ns) {
+                self.stats.not_issued(&backlog);
+            }
         }
         for phase in [Phase::Drain, Phase::ReadBack] {
             last_ns = self.turn(phase, last_ns)?;

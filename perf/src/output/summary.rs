@@ -104,7 +104,8 @@ pub struct Summary {
     pub iops: f64,
     /// Bytes a second.
     pub bytes_per_s: f64,
-    /// All commands together.
+    /// All commands together, with those of an open loop that were never issued as if they had
+    /// been answered at the end.
     pub latency_ns: Latency,
     /// Each kind that occurred.
     pub kinds: BTreeMap<&'static str, KindSummary>,
@@ -156,12 +157,12 @@ impl Summary {
     }
 }
 
-/// The latencies of all kinds in one histogram.
+/// The latencies of all kinds in one histogram, with what never issued commands had waited.
 pub fn all_latencies(stats: &Stats) -> Histogram<u64> {
     let mut all = stats.meter(Kind::Read).latency.clone();
-    for kind in [Kind::Write, Kind::Flush] {
-        all.add(&stats.meter(kind).latency)
-            .expect("all have the same bounds");
+    let others = [Kind::Write, Kind::Flush].map(|kind| &stats.meter(kind).latency);
+    for other in others.into_iter().chain([&stats.waited]) {
+        all.add(other).expect("all have the same bounds");
     }
     all
 }

@@ -21,7 +21,7 @@ pub fn render(report: &Report) -> String {
     for (name, kind) in &result.kinds {
         row(&mut text, name, kind);
     }
-    if result.kinds.len() > 1 {
+    if result.kinds.len() > 1 || result.unissued > 0 {
         let all = KindSummary {
             ios: result.ios,
             iops: result.iops,
@@ -109,7 +109,7 @@ fn notes(report: &Report) -> String {
         let _ = writeln!(
             text,
             "note: the target did not keep up: {} commands were due and never issued; \
-             the latencies are a lower bound",
+             \"all\" counts them as answered at the end",
             result.unissued
         );
     }
