@@ -198,43 +198,51 @@ fn mix(args: &LoadArgs) -> Result<Mix, PerfError> {
         ReadWrite::Randwrite => (0, true),
         ReadWrite::Mix => (args.read_percent.unwrap_or(70), true),
     };
-    if let Some(given) = args.read_percent
-        && args.rw != ReadWrite::Mix
-    {
-        return Err(PerfError::option(
-            "--read-percent",
-            given,
-            "goes with --rw mix only",
-        ));
-    }
-    let default = if random {
-        Distribution::Uniform
-    } else {
-        Distribution::Sequential
-    };
     let distribution = match &args.distribution {
-        None => default,
+        None if random => Distribution::Uniform,
+        None => Distribution::Sequential,
         Some(text) => distribution(text)?,
     };
-    if !random && distribution != Distribution::Sequential {
-        let given = args.distribution.as_deref().unwrap_or_default();
-        let problem = "needs --rw randread, randwrite or mix";
-        return Err(PerfError::option("--distribution", given, problem));
-    }
-    if read_percent == 100 && args.flush_every + args.fua_percent > 0 {
-        let problem = "goes with writes only: choose another --rw";
-        return Err(PerfError::option(
-            "--flush-every or --fua-percent",
-            "",
-            problem,
-        ));
-    }
-    Ok(Mix {
+    let mix = Mix {
         read_percent,
         fua_percent: args.fua_percent,
         flush_every: args.flush_every,
         distribution,
-    })
+    };
+    check_kinds(args, &mix)?;
+    Ok(mix)
+}
+
+/// Refuses options that do not go with the kinds of commands asked for.
+fn check_kinds(args: &LoadArgs, mix: &Mix) -> Result<(), PerfError> {
+    let random = !matches!(args.rw, ReadWrite::Read | ReadWrite::Write);
+    if let Some(given) = args.read_percent
+        && args.rw != ReadWrite::Mix
+    {
+        let problem = "goes with --rw mix only";
+        return Err(PerfError::option("--read-percent", given, problem));
+    }
+    if !random && mix.distribution != Distribution::Sequential {
+        let given = args.distribution.as_deref().unwrap_or_default();
+        let problem = "needs --rw randread, randwrite or mix";
+        return Err(PerfError::option("--distribution", given, problem));
+    }
+    let writes_only = "goes with writes only: choose another --rw";
+    if mix.read_percent == 100 && mix.flush_every > 0 {
+        return Err(PerfError::option(
+            "--flush-every",
+            mix.flush_every,
+            writes_only,
+        ));
+    }
+    if mix.read_percent == 100 && mix.fua_percent > 0 {
+        return Err(PerfError::option(
+            "--fua-percent",
+            mix.fua_percent,
+            writes_only,
+        ));
+    }
+    Ok(())
 }
 
 /// Parses `uniform`, `sequential` or `zipf:THETA`.

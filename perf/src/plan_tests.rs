@@ -82,10 +82,8 @@ fn contradictions_are_refused() {
         load("--rw randread --distribution pareto"),
         "--distribution",
     );
-    refused(
-        load("--rw randread --fua-percent 5"),
-        "--flush-every or --fua-percent",
-    );
+    refused(load("--rw randread --fua-percent 5"), "--fua-percent");
+    refused(load("--rw read --flush-every 4294967295"), "--flush-every");
     refused(load("--threads 4 --queues 2"), "--queues");
     refused(load("--bs 1000"), "--bs");
     refused(load("--bs 64M"), "--bs");

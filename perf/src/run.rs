@@ -111,13 +111,7 @@ fn lane(
         keep_data: load.verify,
     };
     let queues = usize::from(load.queues);
-    let parted = load.verify || load.mix.distribution == Distribution::Sequential;
-    let (first, count) = if parted {
-        let count = units / queues as u64;
-        (count * index as u64, count)
-    } else {
-        (0, units)
-    };
+    let (first, count) = part(load, units, index);
     let ledger = load.verify.then(|| Ledger::new(run_id(), first, count));
     // Streams of one seed: 3 per queue, none shared.
     let random = |stream: u64| Random::new(load.seed, index as u64 * 3 + stream);
@@ -133,6 +127,15 @@ fn lane(
         pace,
         io_bytes: load.io_bytes,
     })
+}
+
+/// First unit and number of units of a queue: a part of its own where queues must not meet.
+fn part(load: &Load, units: u64, index: usize) -> (u64, u64) {
+    if load.verify || load.mix.distribution == Distribution::Sequential {
+        let count = units / u64::from(load.queues);
+        return (count * index as u64, count);
+    }
+    (0, units)
 }
 
 /// Differs from run to run, so that a verifying run does not take old blocks for its own.

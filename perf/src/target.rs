@@ -190,12 +190,12 @@ fn discover(address: SocketAddr, options: &HostOptions) -> Result<String, PerfEr
         [name] => Ok(name.clone()),
         [] => Err(PerfError::option(
             "--nqn",
-            "",
+            "(not given)",
             "discovery lists no subsystem for this host",
         )),
         many => {
             let problem = format!("discovery lists several, choose one of {}", many.join(", "));
-            Err(PerfError::option("--nqn", "", problem))
+            Err(PerfError::option("--nqn", "(not given)", problem))
         }
     }
 }

@@ -108,8 +108,9 @@ pub fn run(args: &CompareArgs) -> Result<(), PerfError> {
     let jobs = jobs(args, &cases, &threads, span)?;
     if args.fill {
         if args.link.nsid != 1 {
-            let problem = "fills namespace 1 only: leave it out, and fill the namespaces before";
-            return Err(PerfError::option("--fill", "", problem));
+            let problem =
+                "--fill knows namespace 1 only: fill the namespaces before, and leave it out";
+            return Err(PerfError::option("--nsid", args.link.nsid, problem));
         }
         for side in &sides {
             eprintln!("filling {}", side.address);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Comparison, Ratio};
+use super::{CaseResult, Comparison, Ratio};
 use crate::units::{show_rate, show_us};
 
 /// Idle share below which the client hides the difference of the targets.
@@ -36,26 +36,29 @@ pub fn render(comparison: &Comparison) -> String {
         "case", "IOPS", "p50", "p99", "level IOPS"
     );
     for case in &comparison.cases {
-        let (ours, theirs) = case.iops.levels();
-        let (our_p99, their_p99) = case.p99.levels();
-        let limit = if case.client_idle_share < CLIENT_LIMIT {
-            "  (client at its limit)"
-        } else {
-            ""
-        };
-        let _ = writeln!(
-            text,
-            "{:<28} {:<30} {:<22} {:<22} {:<26} {} / {}{limit}",
-            case.case,
-            format!("{}, {:.3}", spread(&case.iops), case.iops.q3 - case.iops.q1),
-            spread(&case.p50),
-            spread(&case.p99),
-            format!("{}/ {}", show_rate(ours), show_rate(theirs)),
-            show_us(our_p99 as u64),
-            show_us(their_p99 as u64),
-        );
+        text += &row(case);
     }
     text
+}
+
+fn row(case: &CaseResult) -> String {
+    let (ours, theirs) = case.iops.levels();
+    let (our_p99, their_p99) = case.p99.levels();
+    let limit = if case.client_idle_share < CLIENT_LIMIT {
+        "  (client at its limit)"
+    } else {
+        ""
+    };
+    format!(
+        "{:<28} {:<30} {:<22} {:<22} {:<26} {} / {}{limit}\n",
+        case.case,
+        format!("{}, {:.3}", spread(&case.iops), case.iops.q3 - case.iops.q1),
+        spread(&case.p50),
+        spread(&case.p99),
+        format!("{}/ {}", show_rate(ours), show_rate(theirs)),
+        show_us(our_p99 as u64),
+        show_us(their_p99 as u64),
+    )
 }
 
 fn spread(ratio: &Ratio) -> String {

@@ -96,17 +96,9 @@ fn serve(
             if connection.is_quiet() && !all {
                 return true;
             }
-            match connection.turn() {
-                Ok(something) => {
-                    worked |= something;
-                    true
-                }
-                Err(PerfError::Closed { .. }) => false,
-                Err(error) => {
-                    eprintln!("bedplate-perf null: connection dropped: {error}");
-                    false
-                }
-            }
+            let kept = turn_or_drop(connection);
+            worked |= kept == Some(true);
+            kept.is_some()
         });
         empty_turns = if worked {
             0
@@ -118,6 +110,18 @@ fn serve(
         }
         if empty_turns > EMPTY_TURNS_MAX || connections.is_empty() {
             std::thread::sleep(SLEEP);
+        }
+    }
+}
+
+/// Whether something came; `None` when the connection is to be dropped.
+fn turn_or_drop(connection: &mut Connection) -> Option<bool> {
+    match connection.turn() {
+        Ok(worked) => Some(worked),
+        Err(PerfError::Closed { .. }) => None,
+        Err(error) => {
+            eprintln!("bedplate-perf null: connection dropped: {error}");
+            None
         }
     }
 }

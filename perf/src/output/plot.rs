@@ -93,36 +93,10 @@ fn round_step(step: f64) -> f64 {
 
 /// Draws the lines.
 pub fn render(x: &Axis, y: &Axis, lines: &[Line]) -> String {
-    let (across, up) = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
-    let at_x = |value: f64| LEFT + x.place(value) * across;
-    let at_y = |value: f64| TOP + (1.0 - y.place(value)) * up;
+    let at_x = |value: f64| LEFT + x.place(value) * (WIDTH - LEFT - RIGHT);
+    let at_y = |value: f64| TOP + (1.0 - y.place(value)) * (HEIGHT - TOP - BOTTOM);
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\n");
-    for (value, text) in &y.marks {
-        let (at, left) = (at_y(*value), LEFT - 8.0);
-        let right = WIDTH - RIGHT;
-        let _ = writeln!(
-            svg,
-            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
-             <text x=\"{left}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
-            at + 4.0
-        );
-    }
-    let (bottom, below) = (HEIGHT - BOTTOM, HEIGHT - BOTTOM + 18.0);
-    for (value, text) in &x.marks {
-        let at = at_x(*value);
-        let _ = writeln!(
-            svg,
-            "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>\
-             <text x=\"{at:.1}\" y=\"{below}\" text-anchor=\"middle\">{text}</text>"
-        );
-    }
-    let _ = writeln!(
-        svg,
-        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-        LEFT + across / 2.0,
-        HEIGHT - 6.0,
-        x.title
-    );
+    svg += &grid(x, y, at_x, at_y);
     for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
         let points: Vec<String> = line
             .points
@@ -136,6 +110,34 @@ pub fn render(x: &Axis, y: &Axis, lines: &[Line]) -> String {
         );
     }
     svg + "</svg>\n" + &legend(y, lines)
+}
+
+/// A line and a text for each mark, and the title of the x axis.
+fn grid(x: &Axis, y: &Axis, at_x: impl Fn(f64) -> f64, at_y: impl Fn(f64) -> f64) -> String {
+    let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+    let mut svg = String::new();
+    for (value, text) in &y.marks {
+        let at = at_y(*value);
+        let _ = writeln!(
+            svg,
+            "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
+             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>",
+            LEFT - 8.0,
+            at + 4.0
+        );
+    }
+    for (value, text) in &x.marks {
+        let at = at_x(*value);
+        let _ = writeln!(
+            svg,
+            "<line class=\"grid\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>\
+             <text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{text}</text>",
+            bottom + 18.0
+        );
+    }
+    let (middle, below) = ((LEFT + right) / 2.0, HEIGHT - 6.0);
+    let title = x.title;
+    svg + &format!("<text x=\"{middle}\" y=\"{below}\" text-anchor=\"middle\">{title}</text>\n")
 }
 
 fn legend(y: &Axis, lines: &[Line]) -> String {

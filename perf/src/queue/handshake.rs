@@ -12,7 +12,7 @@ use wire::fabrics::connect::{ConnectCommand, ConnectData, ConnectResponse, cattr
 use wire::nvme::Cqe;
 use wire::tcp::digest::{self, DIGEST_BYTES};
 use wire::tcp::icreq::dgst;
-use wire::tcp::{CapsuleCmd, CommonHeader, Framing, IcReq, Link, Pdu, Receiver};
+use wire::tcp::{CapsuleCmd, CommonHeader, Framing, IcReq, IcResp, Link, Pdu, Receiver};
 
 use super::Terms;
 use crate::error::PerfError;
@@ -72,24 +72,7 @@ pub fn handshake(socket: &mut (impl Read + Write), opening: &Opening) -> Result<
     let data = if opening.data_digest { dgst::DATA } else { 0 };
     let request = IcReq::new(0, header | data, opening.max_r2t.saturating_sub(1));
     write(socket, "sending ICReq", request.as_wire())?;
-    let link = Link::new(Receiver::Host);
-    let bytes = read_pdu(socket, "waiting for ICResp", &link)?;
-    let layout = link
-        .frame(CommonHeader::decode(&bytes)?)
-        .map_err(wire::Error::from)?;
-    let response = match Pdu::parse(&bytes, &layout)? {
-        Pdu::IcResp(response) => *response,
-        Pdu::C2hTermReq(request) => {
-            return Err(PerfError::Terminated {
-                status: request.status(),
-                information: request.fei.get(),
-            });
-        }
-        _ => {
-            let kind = CommonHeader::decode(&bytes)?.kind;
-            return Err(super::refuse(kind, 0, "ICResp was expected"));
-        }
-    };
+    let response = read_ic_resp(socket)?;
     response.check(&request).map_err(wire::Error::from)?;
     if response.dgst & request.dgst != request.dgst {
         let problem = "the target refuses a digest that was asked for: leave out its option";
@@ -100,17 +83,27 @@ pub fn handshake(socket: &mut (impl Read + Write), opening: &Opening) -> Result<
         data_digest: opening.data_digest,
         pda: response.cpda,
     };
-    let framing = Framing { pda: 0, ..outgoing };
-    let link = Link {
-        ready: true,
-        framing,
-        ..link
-    };
     Ok(Terms {
-        link,
+        link: Link {
+            ready: true,
+            framing: Framing { pda: 0, ..outgoing },
+            ..Link::new(Receiver::Host)
+        },
         outgoing,
         max_h2c_bytes: response.maxh2cdata.get(),
     })
+}
+
+fn read_ic_resp(socket: &mut impl Read) -> Result<IcResp, PerfError> {
+    let link = Link::new(Receiver::Host);
+    let bytes = read_pdu(socket, "waiting for ICResp", &link)?;
+    let header = CommonHeader::decode(&bytes)?;
+    let layout = link.frame(header).map_err(wire::Error::from)?;
+    match Pdu::parse(&bytes, &layout)? {
+        Pdu::IcResp(response) => Ok(*response),
+        Pdu::C2hTermReq(request) => Err(super::terminated(request)),
+        _ => Err(super::refuse(header.kind, 0, "ICResp was expected")),
+    }
 }
 
 /// Connect, with its data in the capsule.
@@ -162,10 +155,7 @@ fn read_response(socket: &mut impl Read, link: &Link) -> Result<Cqe, PerfError> 
     }
     match Pdu::parse(head, &layout)? {
         Pdu::CapsuleResp(response) => Ok(response.cqe),
-        Pdu::C2hTermReq(request) => Err(PerfError::Terminated {
-            status: request.status(),
-            information: request.fei.get(),
-        }),
+        Pdu::C2hTermReq(request) => Err(super::terminated(request)),
         _ => Err(super::refuse(header.kind, 0, "a response was expected")),
     }
 }

@@ -21,7 +21,8 @@ use wire::nvme::command::ReadWrite;
 use wire::nvme::{NvmOpcode, Sgl, Sqe, Status};
 use wire::tcp::digest::{self, Crc32c, DIGEST_BYTES};
 use wire::tcp::{
-    C2hData, CapsuleCmd, CommonHeader, Framing, H2cData, Layout, Link, Pdu, PduType, R2t,
+    C2hData, CapsuleCmd, CapsuleResp, CommonHeader, Framing, H2cData, Layout, Link, Pdu, PduType,
+    R2t, TermReq,
 };
 
 use crate::error::PerfError;
@@ -292,25 +293,14 @@ impl Queue {
             digest::check_header(header, *sum).map_err(wire::Error::from)?;
         }
         let taken = head.len();
+        // Copied out, 24 bytes, because what follows changes the queue it lies in.
         match Pdu::parse(header, &layout)? {
-            Pdu::C2hData(pdu) => {
-                let pdu = *pdu;
-                self.begin_body(&pdu, &layout)?;
-            }
-            Pdu::CapsuleResp(pdu) => {
-                let cqe = pdu.cqe;
+            Pdu::C2hData(&pdu) => self.begin_body(&pdu, &layout)?,
+            Pdu::CapsuleResp(&CapsuleResp { cqe, .. }) => {
                 done.push(self.complete(cqe.cid.get(), cqe.status())?);
             }
-            Pdu::R2t(pdu) => {
-                let pdu = *pdu;
-                self.grant(&pdu)?;
-            }
-            Pdu::C2hTermReq(pdu) => {
-                return Err(PerfError::Terminated {
-                    status: pdu.status(),
-                    information: pdu.fei.get(),
-                });
-            }
+            Pdu::R2t(&pdu) => self.grant(&pdu)?,
+            Pdu::C2hTermReq(request) => return Err(terminated(request)),
             _ => {
                 let kind = CommonHeader::decode(header)?.kind;
                 return Err(refuse(kind, 0, "not allowed after the handshake"));
@@ -430,6 +420,13 @@ impl Queue {
         self.slots
             .get(cid)
             .ok_or_else(|| refuse(kind, cid, "no such command is in flight"))
+    }
+}
+
+fn terminated(request: &TermReq) -> PerfError {
+    PerfError::Terminated {
+        status: request.status(),
+        information: request.fei.get(),
     }
 }
 

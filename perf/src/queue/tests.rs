@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use proptest::prelude::*;
 use wire::nvme::{Cqe, Sgl};
-use wire::tcp::{CapsuleResp, IcReq, IcResp, Layout, Receiver, TermFrame, flags};
 use wire::tcp::{FatalStatus, PduError};
+use wire::tcp::{IcReq, IcResp, Layout, Receiver, TermFrame, flags};
 
 use super::*;
 
