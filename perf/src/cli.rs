@@ -25,6 +25,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Compare two running targets in alternating rounds; prints ratios with their spread.
     Compare(Box<CompareArgs>),
+    /// Does a target reach what floor.toml asks for? Exit code 4 when it falls short.
+    Floor(Box<FloorArgs>),
     /// Be a target that keeps nothing: shows what client, protocol and TCP can do at most.
     Null(NullArgs),
 }
@@ -153,13 +155,10 @@ pub struct RunArgs {
     #[arg(long)]
     pub nqn: Option<String>,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub link: ConnectArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub load: LoadArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub threads: ThreadArgs,
     /// Measured time.
     #[arg(long, default_value = "10s", value_parser = units::timespan)]
@@ -216,10 +215,51 @@ pub struct CompareArgs {
     #[arg(long)]
     pub fill: bool,
     #[command(flatten)]
-    #[allow(missing_docs)]
     pub link: ConnectArgs,
     #[command(flatten)]
-    #[allow(missing_docs)]
+    pub threads: ThreadArgs,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+/// `bedplate-perf floor`.
+#[derive(Args, Clone, Debug)]
+pub struct FloorArgs {
+    /// Target to judge: HOST:PORT or HOST:PORT/NQN. Its span is overwritten.
+    #[arg(long, value_name = "HOST:PORT[/NQN]")]
+    pub connect: String,
+    /// File with the gates; default the ones that come with the program (perf/floor.toml).
+    #[arg(long, value_name = "FILE")]
+    pub gates: Option<PathBuf>,
+    /// File on the storage below the target, for gates against the raw device: OVERWRITTEN by
+    /// write cases; a device is only read.
+    #[arg(long, value_name = "FILE")]
+    pub raw: Option<PathBuf>,
+    /// Result stored earlier with --save.
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Store this result as a baseline.
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Core of the null target: the one that the target has.
+    #[arg(long)]
+    pub null_core: Option<usize>,
+    /// Rounds; each runs all sides of every case once.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Measured time of each run.
+    #[arg(long, default_value = "2s", value_parser = units::timespan)]
+    pub time: Duration,
+    /// Time before it under the same load, not measured.
+    #[arg(long, default_value = "300ms", value_parser = units::timespan)]
+    pub ramp: Duration,
+    /// Bytes of the namespace to use, from its start; default all.
+    #[arg(long, value_parser = units::size_bytes)]
+    pub span: Option<u64>,
+    #[command(flatten)]
+    pub link: ConnectArgs,
+    #[command(flatten)]
     pub threads: ThreadArgs,
     /// How the result is printed.
     #[arg(long, value_enum, default_value = "text")]

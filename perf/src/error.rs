@@ -130,6 +130,12 @@ pub enum PerfError {
         /// What was expected and what came.
         problem: String,
     },
+    /// Gates that did not hold; which ones was printed.
+    #[error("{count} gate(s) fell short")]
+    FellShort {
+        /// How many.
+        count: usize,
+    },
     /// A thread ended without a result.
     #[error("load thread {thread} ended without a result: please report this")]
     ThreadLost {
@@ -157,11 +163,13 @@ impl PerfError {
         }
     }
 
-    /// Exit code: 2 when the command line is wrong, 3 for wrong data, else 1.
+    /// Exit code: 2 when the command line is wrong, 3 for wrong data, 4 for a floor that was not
+    /// reached, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Option { .. } => 2,
             Self::Miscompare { .. } => 3,
+            Self::FellShort { .. } => 4,
             Self::Queue { source, .. } => source.exit_code(),
             _ => 1,
         }

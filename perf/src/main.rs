@@ -4,7 +4,7 @@
 //! a socket, a stream of commands ([`access`]) and a schedule ([`pace`]), [`worker`] is the loop
 //! of a thread, [`run`] starts the threads and adds up their [`stats`]. Around it: [`cli`] and
 //! [`plan`] check what is asked, [`target`] speaks to the admin side, [`output`] shows the
-//! result, [`compare`] repeats runs in alternating order, and [`null`] is a target that keeps
+//! result, [`compare`] repeats runs in alternating order, [`floor`] judges their ratios, and [`null`] is a target that keeps
 //! nothing, to see what the client itself can do.
 #![forbid(unsafe_code)]
 #![expect(
@@ -16,6 +16,7 @@ mod access;
 mod cli;
 mod compare;
 mod error;
+mod floor;
 mod lane;
 mod null;
 mod output;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => output::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Floor(args) => floor::run(&args),
         Command::Null(args) => null::run(&args),
     };
     match result {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::access::{Distribution, Mix};
-use crate::cli::{LoadArgs, ReadWrite, RunArgs, ThreadArgs, Wait};
+use crate::cli::{CompareArgs, FloorArgs, LoadArgs, ReadWrite, RunArgs, ThreadArgs, Wait};
 use crate::error::PerfError;
 use crate::target::Geometry;
 use crate::units::show_bytes;
@@ -67,6 +67,28 @@ impl Times {
     /// Distance of the timeline's points.
     pub fn interval(&self) -> Duration {
         (self.time / INTERVALS).clamp(INTERVAL_MIN, INTERVAL_MAX)
+    }
+}
+
+impl CompareArgs {
+    /// The times of each run.
+    pub fn times(&self) -> Times {
+        Times {
+            time: self.time,
+            ramp: self.ramp,
+            io_timeout: self.link.io_timeout,
+        }
+    }
+}
+
+impl FloorArgs {
+    /// The times of each run.
+    pub fn times(&self) -> Times {
+        Times {
+            time: self.time,
+            ramp: self.ramp,
+            io_timeout: self.link.io_timeout,
+        }
     }
 }
 

@@ -264,3 +264,99 @@ fn a_case_that_is_none_is_refused_before_anything_runs() {
     command.args(["--reference", "127.0.0.1:1", "--case", "4k-randread-fast"]);
     assert_fails(&command.output().unwrap(), 2, "--case 4k-randread-fast");
 }
+
+/// One floor run of two short rounds with `gates`.
+fn floor(address: &str, gates: &str, more: &[&str]) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("floor.toml");
+    std::fs::write(&path, gates).unwrap();
+    let mut command = perf(&[
+        "floor",
+        "--connect",
+        address,
+        "--rounds",
+        "2",
+        "--time",
+        "100ms",
+    ]);
+    command.args(["--ramp", "0s", "--wait", "poll", "--gates"]);
+    command.arg(&path).args(more);
+    command.output().unwrap()
+}
+
+fn gate(case: &str, against: &str, rest: &str) -> String {
+    format!("[[gate]]\ncase = \"{case}\"\nagainst = \"{against}\"\n{rest}\n")
+}
+
+#[test]
+fn a_floor_holds_or_falls_short_by_its_gates() {
+    let null = Null::start(&[]);
+    let low = gate("4k-randread-qd4", "loopback", "min_iops = 0.001");
+    let high = gate("4k-randread-qd4", "loopback", "min_iops = 1000");
+    let output = floor(&null.address, &low, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let output = floor(&null.address, &(low + &high), &[]);
+    assert_fails(&output, 4, "1 gate(s) fell short");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("holds") && text.contains("FALLS SHORT: IOPS"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_floor_knows_the_raw_file_and_what_was_stored() {
+    let null = Null::start(&[]);
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, saved) = (directory.path().join("raw"), directory.path().join("saved"));
+    std::fs::write(&raw, vec![1; 4 << 20]).unwrap();
+    let (raw, saved) = (raw.to_str().unwrap(), saved.to_str().unwrap());
+    let gates = gate("128k-write-qd4", "raw", "min_iops = 0.0001")
+        + &gate("4k-randwrite-qd4-flush2", "raw", "min_iops = 0.0001")
+        + &gate("4k-randread-qd4", "baseline", "min_iops = 0.001");
+    let output = floor(&null.address, &gates, &["--raw", raw, "--save", saved]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(text.matches("holds").count(), 2, "{text}");
+    assert!(
+        text.contains("skipped: no --baseline FILE was given"),
+        "{text}"
+    );
+
+    let again = gate(
+        "4k-randread-qd4",
+        "baseline",
+        "min_iops = 0.001\nmax_p99 = 1e6",
+    );
+    let output = floor(
+        &null.address,
+        &again,
+        &["--baseline", saved, "--output", "json"],
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let verdicts: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(verdicts[0]["outcome"]["verdict"], "holds", "{verdicts}");
+}
+
+#[test]
+fn gates_for_hardware_are_skipped_on_loopback() {
+    let null = Null::start(&[]);
+    let gates = gate(
+        "4k-randread-qd4",
+        "hardware",
+        "min_iops = 1e9\nnic_gbit = 1",
+    );
+    let output = floor(&null.address, &gates, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("skipped: the target is on this machine"),
+        "{text}"
+    );
+}
+
+#[test]
+fn gates_that_cannot_be_are_refused_with_their_line() {
+    let output = floor("127.0.0.1:1", "[[gate]]\ncase = 7\n", &[]);
+    assert_fails(&output, 2, "line 2");
+}

@@ -14,23 +14,48 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 pub use cases::Case;
-use ratio::Ratio;
+pub use cases::parse as parse_case;
+pub use ratio::Ratio;
 
 use crate::cli::{self, CompareArgs, ConnectArgs, Output};
 use crate::error::PerfError;
-use crate::output::{Machine, Summary, TargetFacts, to_json};
+use crate::output::{Machine, TargetFacts, all_latencies, to_json};
 use crate::plan::{Load, Threads, Times};
 use crate::run::{Job, run as run_job};
+use crate::stats::Stats;
 use crate::target::Target;
 
 /// Version of the JSON schema.
 const SCHEMA: u32 = 1;
 
-/// One of the two targets.
+/// A target as it is named on the command line.
 #[derive(Clone, Debug)]
-struct Side {
-    address: SocketAddr,
+pub struct Side {
+    /// Where it is.
+    pub address: SocketAddr,
     nqn: Option<String>,
+}
+
+impl Side {
+    /// Parses HOST:PORT or HOST:PORT/NQN.
+    ///
+    /// Errors: `Option`.
+    pub fn new(option: &'static str, text: &str) -> Result<Self, PerfError> {
+        let (address, nqn) = match text.split_once('/') {
+            Some((address, nqn)) => (address, Some(nqn.to_owned())),
+            None => (text, None),
+        };
+        let address =
+            cli::resolve(address).map_err(|problem| PerfError::option(option, text, problem))?;
+        Ok(Self { address, nqn })
+    }
+
+    /// Connects its admin queue.
+    ///
+    /// Errors: `Admin`, `Option`.
+    pub fn connect(&self, link: &ConnectArgs) -> Result<Target, PerfError> {
+        Target::connect(self.address, self.nqn.as_deref(), link)
+    }
 }
 
 /// The whole comparison.
@@ -71,23 +96,30 @@ pub struct CaseResult {
 
 /// The figures of one run.
 #[derive(Clone, Copy, Debug)]
-struct Figures {
-    iops: f64,
-    mean: f64,
-    p50: f64,
-    p99: f64,
-    idle: f64,
+pub struct Figures {
+    /// Commands a second.
+    pub iops: f64,
+    /// Mean latency in nanoseconds.
+    pub mean: f64,
+    /// Median latency.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+    /// Share of the client's time without work.
+    pub idle: f64,
 }
 
 impl Figures {
-    fn of(summary: &Summary) -> Self {
-        let latency = &summary.latency_ns;
+    /// From what was counted in `seconds`.
+    pub fn of_stats(stats: &Stats, seconds: f64) -> Self {
+        let latency = all_latencies(stats);
+        let effort = &stats.effort;
         Self {
-            iops: summary.iops,
-            mean: latency.mean,
-            p50: latency.p50 as f64,
-            p99: latency.p99 as f64,
-            idle: summary.client.idle_share,
+            iops: stats.ios() as f64 / seconds,
+            mean: latency.mean(),
+            p50: latency.value_at_quantile(0.5) as f64,
+            p99: latency.value_at_quantile(0.99) as f64,
+            idle: effort.idle_ns as f64 / effort.total_ns.max(1) as f64,
         }
     }
 }
@@ -98,8 +130,8 @@ impl Figures {
 pub fn run(args: &CompareArgs) -> Result<(), PerfError> {
     let cases = cases::collect(args)?;
     let sides = [
-        side("--candidate", &args.candidate)?,
-        side("--reference", &args.reference)?,
+        Side::new("--candidate", &args.candidate)?,
+        Side::new("--reference", &args.reference)?,
     ];
     let threads = Threads::new(&args.threads)?;
     let facts = [facts(&sides[0], &args.link)?, facts(&sides[1], &args.link)?];
@@ -114,7 +146,7 @@ pub fn run(args: &CompareArgs) -> Result<(), PerfError> {
         }
         for side in &sides {
             eprintln!("filling {}", side.address);
-            connect(side, &args.link)?.fill(span)?;
+            side.connect(&args.link)?.fill(span)?;
         }
     }
     let results = rounds(args, &sides, &jobs)?;
@@ -135,22 +167,25 @@ pub fn run(args: &CompareArgs) -> Result<(), PerfError> {
     Ok(())
 }
 
-fn side(option: &'static str, text: &str) -> Result<Side, PerfError> {
-    let (address, nqn) = match text.split_once('/') {
-        Some((address, nqn)) => (address, Some(nqn.to_owned())),
-        None => (text, None),
-    };
-    let address =
-        cli::resolve(address).map_err(|problem| PerfError::option(option, text, problem))?;
-    Ok(Side { address, nqn })
-}
-
-fn connect(side: &Side, link: &ConnectArgs) -> Result<Target, PerfError> {
-    Target::connect(side.address, side.nqn.as_deref(), link)
-}
-
 fn facts(side: &Side, link: &ConnectArgs) -> Result<TargetFacts, PerfError> {
-    Ok(TargetFacts::of(&connect(side, link)?))
+    Ok(TargetFacts::of(&side.connect(link)?))
+}
+
+/// What a case comes to.
+///
+/// Errors: `Option`.
+pub fn job(
+    case: &Case,
+    threads: &Threads,
+    times: Times,
+    link: &ConnectArgs,
+) -> Result<Job, PerfError> {
+    Ok(Job {
+        load: Load::new(&case.load, threads)?,
+        threads: threads.clone(),
+        times,
+        nsid: link.nsid,
+    })
 }
 
 fn jobs(
@@ -159,23 +194,12 @@ fn jobs(
     threads: &Threads,
     span: u64,
 ) -> Result<Vec<(String, Job)>, PerfError> {
-    let job = |case: &Case| {
-        let mut load = Load::new(&case.load, threads)?;
-        load.span = Some(span);
-        let times = Times {
-            time: args.time,
-            ramp: args.ramp,
-            io_timeout: args.link.io_timeout,
-        };
-        let job = Job {
-            load,
-            threads: threads.clone(),
-            times,
-            nsid: args.link.nsid,
-        };
+    let named = |case: &Case| {
+        let mut job = job(case, threads, args.times(), &args.link)?;
+        job.load.span = Some(span);
         Ok((case.name.clone(), job))
     };
-    cases.iter().map(job).collect()
+    cases.iter().map(named).collect()
 }
 
 /// Runs all cases in each round, so that a drift of the machine meets all of them alike.
@@ -208,17 +232,22 @@ fn pair(
     job: &Job,
     reversed: bool,
 ) -> Result<[Figures; 2], PerfError> {
-    let one = |side: &Side| -> Result<Figures, PerfError> {
-        let mut target = connect(side, link)?;
-        let outcome = run_job(&mut target, job, &mut |_, _| {})?;
-        Ok(Figures::of(&Summary::new(&outcome, job.load.io_bytes)))
-    };
+    let one = |side: &Side| measure(side, link, job);
     let [candidate, reference] = sides;
     if reversed {
         let reference = one(reference)?;
         return Ok([one(candidate)?, reference]);
     }
     Ok([one(candidate)?, one(reference)?])
+}
+
+/// Runs a job on one target.
+///
+/// Errors: everything that ends a run.
+pub fn measure(side: &Side, link: &ConnectArgs, job: &Job) -> Result<Figures, PerfError> {
+    let mut target = side.connect(link)?;
+    let outcome = run_job(&mut target, job, &mut |_, _| {})?;
+    Ok(Figures::of_stats(&outcome.stats, outcome.seconds))
 }
 
 fn result(case: &str, figures: &[[Figures; 2]]) -> CaseResult {

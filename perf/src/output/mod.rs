@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 pub use machine::Machine;
-pub use summary::Summary;
+pub use summary::{Summary, all_latencies};
 
 use crate::access::Distribution;
 use crate::cli::{self, Output, RunArgs};
@@ -59,6 +59,8 @@ pub struct TargetFacts {
     pub block_bytes: u32,
     /// Size of the namespace in bytes.
     pub size_bytes: u64,
+    /// Data that fits into an I/O command capsule, in bytes.
+    pub capsule_bytes: u32,
 }
 
 impl TargetFacts {
@@ -75,6 +77,7 @@ impl TargetFacts {
             size_bytes: geometry
                 .blocks
                 .saturating_mul(u64::from(geometry.block_bytes)),
+            capsule_bytes: geometry.capsule_bytes,
         }
     }
 }
