@@ -64,7 +64,7 @@ fn reads_and_writes_of_every_size_complete() {
     ] {
         let report = run_json(&null.address, &["--rw", rw, "--bs", bs, "--qd", "8"]);
         assert!(
-            report["result"]["ios"].as_u64().unwrap() > 10,
+            report["result"]["ios"].as_u64().unwrap() > 0,
             "{rw} {bs}: {report}"
         );
     }
@@ -95,16 +95,19 @@ fn a_mix_keeps_its_shares_and_flushes() {
     let null = Null::start(&[]);
     let arguments = ["--rw", "mix", "--read-percent", "50", "--flush-every", "4"];
     let report = run_json(&null.address, &arguments);
-    let (reads, writes) = (ios(&report, "read") as f64, ios(&report, "write") as f64);
-    let flushes = ios(&report, "flush") as f64;
+    let count = |kind| ios(&report, kind) as f64;
+    let (reads, writes, flushes) = (count("read"), count("write"), count("flush"));
+    // Five standard deviations of a fair coin, and what was in flight at the window's ends.
+    let slack = 5.0 * (reads + writes).sqrt() + 64.0;
     assert!(
-        (0.8..1.25).contains(&(reads / writes)),
+        (reads - writes).abs() < slack,
         "{reads} reads, {writes} writes"
     );
     assert!(
-        (3.5..4.6).contains(&(writes / flushes)),
+        (writes - 4.0 * flushes).abs() < 256.0,
         "{writes} writes, {flushes} flushes"
     );
+    assert!(flushes > 0.0);
 }
 
 #[test]
@@ -115,16 +118,16 @@ fn queues_are_shared_out_among_threads() {
         &["--threads", "2", "--queues", "5", "--qd", "2"],
     );
     assert_eq!(report["load"]["threads"], 2);
-    assert!(ios(&report, "read") > 100);
+    assert!(ios(&report, "read") > 0);
 }
 
 #[test]
 fn an_open_loop_reaches_its_rate() {
     let null = Null::start(&[]);
-    let arguments = ["--rate", "2k", "--poisson", "--qd", "64", "--time", "1s"];
+    let arguments = ["--rate", "2k", "--poisson", "--qd", "64", "--time", "2s"];
     let report = run_json(&null.address, &arguments);
     let iops = report["result"]["iops"].as_f64().unwrap();
-    assert!((1_500.0..2_500.0).contains(&iops), "{iops}");
+    assert!((1_000.0..2_500.0).contains(&iops), "{iops}");
 }
 
 #[test]
@@ -132,7 +135,7 @@ fn an_open_loop_that_cannot_be_kept_up_says_so() {
     let null = Null::start(&[]);
     let report = run_json(&null.address, &["--rate", "50M", "--qd", "4"]);
     let result = &report["result"];
-    assert!(result["unissued"].as_u64().unwrap() > 1_000, "{result}");
+    assert!(result["unissued"].as_u64().unwrap() > 1_000_000, "{result}");
     // Due at a steady rate and served late: the median waited for a good part of the run.
     assert!(
         result["latency_ns"]["p50"].as_u64().unwrap() > 10_000_000,

@@ -67,7 +67,8 @@ impl Connection {
             outgoing: Framing::default(),
             io: false,
             registers: Registers::default(),
-            input: Input::new(),
+            // What the host will send is not known yet.
+            input: Input::new(0),
             output: Output::new(),
             content: Vec::new(),
             skip: 0,

@@ -5,8 +5,14 @@ use std::io::{self, ErrorKind, Read};
 use crate::error::PerfError;
 
 /// Most bytes that one receive asks for. Large enough for 60 reads of 4 KiB at once, small enough
-/// to stay in a second-level cache, where dropped data costs least.
+/// to stay in a second-level cache, where dropped data costs least; a MiB gained nothing.
 const RECEIVE_BYTES: usize = 256 << 10;
+/// The same when commands are large: smaller steps acknowledge sooner, which keeps the sender
+/// going. 128 KiB reads at depth 32, six alternating rounds against 256 KiB steps: IOPS 1.16
+/// [1.11 - 1.27], median latency 0.66 [0.55 - 0.85]; 4 KiB reads would wait 10 % [8 - 13 %] longer.
+const RECEIVE_LARGE_BYTES: usize = 32 << 10;
+/// Commands of this size and above are large.
+const LARGE_BYTES: u32 = 64 << 10;
 /// Longest rest of a PDU that stays in front of a receive: a termination request with its data.
 const REST_BYTES: usize = 256;
 
@@ -19,10 +25,15 @@ pub struct Input {
 }
 
 impl Input {
-    /// Nothing received.
-    pub fn new() -> Self {
+    /// Nothing received, on a connection whose commands move `io_bytes` each.
+    pub fn new(io_bytes: u32) -> Self {
+        let step = if io_bytes < LARGE_BYTES {
+            RECEIVE_BYTES
+        } else {
+            RECEIVE_LARGE_BYTES
+        };
         Self {
-            bytes: vec![0; RECEIVE_BYTES + REST_BYTES].into_boxed_slice(),
+            bytes: vec![0; step + REST_BYTES].into_boxed_slice(),
             start: 0,
             end: 0,
         }

@@ -136,7 +136,7 @@ impl Queue {
             terms,
             slots: Slots::new(shape.depth),
             payload,
-            input: Input::new(),
+            input: Input::new(shape.io_bytes),
             output: Output::new(),
             body: None,
         }
