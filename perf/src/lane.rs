@@ -1,6 +1,6 @@
 //! One queue with its socket, its stream of commands and its schedule.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use wire::nvme::Status;
@@ -14,6 +14,8 @@ use crate::stats::Stats;
 /// A queue at work.
 #[derive(Debug)]
 pub struct Lane {
+    /// The target, for messages: a socket that was reset does not know it any more.
+    pub address: SocketAddr,
     /// Queue identifier.
     pub qid: u16,
     /// Non-blocking.

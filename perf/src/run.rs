@@ -120,6 +120,7 @@ fn lane(
         Some(rate) => Pace::open(rate, index, queues, load.poisson.then(|| random(1))),
     };
     Ok(Lane {
+        address: opening.address,
         qid,
         socket,
         queue: Queue::new(shape, terms, pattern(&mut random(2), load)),

@@ -191,13 +191,13 @@ impl Worker {
             stats.effort.sends += u64::from(lane.send()?);
             Ok(received || issued > 0)
         };
-        work().map_err(|error: PerfError| error.on_queue(peer(lane), lane.qid))
+        work().map_err(|error: PerfError| error.on_queue(lane.address, lane.qid))
     }
 
     fn check_timeouts(&self, now_ns: u64) -> Result<(), PerfError> {
         for lane in &self.lanes {
             lane.check_timeout(now_ns, self.shared.io_timeout)
-                .map_err(|error| error.on_queue(peer(lane), lane.qid))?;
+                .map_err(|error| error.on_queue(lane.address, lane.qid))?;
         }
         Ok(())
     }
@@ -259,11 +259,4 @@ fn interest(lane: &Lane) -> PollFd<'_> {
         PollFlags::POLLIN | PollFlags::POLLOUT
     };
     PollFd::new(lane.socket.as_fd(), flags)
-}
-
-fn peer(lane: &Lane) -> String {
-    match lane.socket.peer_addr() {
-        Ok(address) => address.to_string(),
-        Err(_) => "the target".to_owned(),
-    }
 }

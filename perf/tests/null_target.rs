@@ -363,3 +363,57 @@ fn gates_that_cannot_be_are_refused_with_their_line() {
     let output = floor("127.0.0.1:1", "[[gate]]\ncase = 7\n", &[]);
     assert_fails(&output, 2, "line 2");
 }
+
+impl Null {
+    /// Sends a signal by name.
+    fn signal(&self, name: &str) {
+        let line = format!("kill -{name} {}", self.child.id());
+        let sent = std::process::Command::new("sh")
+            .args(["-c", &line])
+            .status();
+        assert!(sent.is_ok_and(|status| status.success()), "{line}");
+    }
+}
+
+/// What a run says whose target gets `signal` once the load is on.
+fn run_signalled(signal: &str) -> Output {
+    let null = Null::start(&[]);
+    let mut command = perf(&[
+        "run",
+        "--connect",
+        &null.address,
+        "--time",
+        "20s",
+        "--ramp",
+        "0s",
+    ]);
+    command.args(["--wait", "poll", "--io-timeout", "500ms", "--progress"]);
+    let child = command
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a real process needs real time")]
+    std::thread::sleep(std::time::Duration::from_millis(1000));
+    null.signal(signal);
+    let output = child.wait_with_output().unwrap();
+    // A stopped process takes no other signal but the last one.
+    null.signal("KILL");
+    output
+}
+
+#[test]
+fn a_target_that_stops_answering_is_given_up() {
+    assert_fails(&run_signalled("STOP"), 1, "none answered for");
+}
+
+#[test]
+fn a_target_that_dies_ends_the_run() {
+    let output = run_signalled("KILL");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("I/O queue 1 to 127.0.0.1"),
+        "{}",
+        stderr(&output)
+    );
+}

@@ -27,6 +27,8 @@ use verdict::{Found, Outcome};
 
 /// Step of the null target's in-capsule data.
 const CAPSULE_STEP: u32 = 4096;
+/// Most in-capsule data of the null target; a target may say any number.
+const CAPSULE_MAX: u32 = 16 << 20;
 
 /// The three sides of one case in one round.
 #[derive(Clone, Copy, Debug)]
@@ -238,13 +240,14 @@ impl Null {
             doing: "starting the null target",
             source,
         };
-        let capsule = facts.capsule_bytes.next_multiple_of(CAPSULE_STEP);
+        let capsule = facts.capsule_bytes.clamp(1, CAPSULE_MAX);
+        let capsule = capsule.next_multiple_of(CAPSULE_STEP);
         let program = std::env::current_exe().map_err(system)?;
         let mut command = Command::new(program);
         command.args(["null", "--listen", "127.0.0.1:0"]);
         command.args(["--size", &facts.size_bytes.to_string()]);
         command.args(["--block-size", &facts.block_bytes.to_string()]);
-        command.args(["--in-capsule", &capsule.max(CAPSULE_STEP).to_string()]);
+        command.args(["--in-capsule", &capsule.to_string()]);
         if let Some(core) = args.null_core {
             command.args(["--core", &core.to_string()]);
         }
