@@ -28,6 +28,12 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("bedplate-control", &[]),
+    // A load generator speaks the protocol alone and must not know the target from inside; the
+    // reactor is for the raw device beside it.
+    (
+        "bedplate-perf",
+        &["bedplate-host", "bedplate-reactor", "bedplate-wire"],
+    ),
 ];
 
 /// Longest source file, tests included.

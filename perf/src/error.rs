@@ -1,0 +1,177 @@
+//! The one error of this crate.
+
+use std::io;
+use std::path::PathBuf;
+
+use host::HostError;
+use wire::nvme::Status;
+use wire::tcp::{FatalStatus, PduType};
+
+/// Why a run could not start or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum PerfError {
+    /// An option that cannot be, or that does not go with another or with the target.
+    #[error("{option} {value}: {problem}")]
+    Option {
+        /// The option as typed.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong, and what to write instead.
+        problem: String,
+    },
+    /// The admin side of the target did not do what was asked.
+    #[error("{doing} at {address}: {source}")]
+    Admin {
+        /// What this host was doing.
+        doing: &'static str,
+        /// The target.
+        address: String,
+        /// The reason.
+        source: HostError,
+    },
+    /// The operating system refused something that is no connection.
+    #[error("{doing}: {source}")]
+    System {
+        /// What this process was doing.
+        doing: &'static str,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// An I/O queue failed; the source says how.
+    #[error("I/O queue {qid} to {address}: {source}")]
+    Queue {
+        /// The target.
+        address: String,
+        /// Queue identifier, from 1.
+        qid: u16,
+        /// The reason.
+        source: Box<PerfError>,
+    },
+    /// The socket failed.
+    #[error("{doing}: {source}; is the target still running?")]
+    Socket {
+        /// What the queue was doing.
+        doing: &'static str,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The target closed the connection.
+    #[error("{doing}: the target closed the connection; its log should say why")]
+    Closed {
+        /// What the queue was doing.
+        doing: &'static str,
+    },
+    /// The target did not answer in time.
+    #[error(
+        "{in_flight} commands in flight, none answered for {after_ms} ms; oldest: {oldest}; \
+         look at the target, or raise --io-timeout"
+    )]
+    Timeout {
+        /// Commands without an answer.
+        in_flight: usize,
+        /// Age of the oldest in milliseconds.
+        after_ms: u64,
+        /// What the oldest is.
+        oldest: String,
+    },
+    /// The target sent a termination request.
+    #[error("the target terminated the connection: {status:?}, information {information:#x}")]
+    Terminated {
+        /// Fatal error status.
+        status: FatalStatus,
+        /// Fatal error information.
+        information: u32,
+    },
+    /// Bytes that are no valid PDU, or a header digest that does not match.
+    #[error("malformed PDU from the target: {0}")]
+    Wire(#[from] wire::Error),
+    /// A valid PDU that has no place in the conversation.
+    #[error("{kind:?} for command {cid}: {problem}; the target breaks the protocol")]
+    Protocol {
+        /// The PDU.
+        kind: PduType,
+        /// The command it names.
+        cid: u16,
+        /// The rule it breaks.
+        problem: &'static str,
+    },
+    /// The target refused the queue.
+    #[error("Connect was refused: {status:?}, result {result:#x}")]
+    Refused {
+        /// Status of Connect.
+        status: Status,
+        /// Its result field.
+        result: u64,
+    },
+    /// A command completed with an error status.
+    #[error("{what} failed with {status:?}; --max-errors N lets a run go on after N of them")]
+    Command {
+        /// The command and its range.
+        what: String,
+        /// Its status.
+        status: Status,
+    },
+    /// What was read is not what was written.
+    #[error("DATA MISCOMPARE in {what}: byte {offset}: {problem}")]
+    Miscompare {
+        /// The command and its range.
+        what: String,
+        /// First wrong byte in the data read.
+        offset: usize,
+        /// What was expected and what came.
+        problem: String,
+    },
+    /// Gates that did not hold; which ones was printed.
+    #[error("{count} gate(s) fell short")]
+    FellShort {
+        /// How many.
+        count: usize,
+    },
+    /// A thread ended without a result.
+    #[error("load thread {thread} ended without a result: please report this")]
+    ThreadLost {
+        /// Number of the thread.
+        thread: usize,
+    },
+}
+
+impl PerfError {
+    /// A usage error.
+    pub fn option(option: &'static str, value: impl ToString, problem: impl Into<String>) -> Self {
+        Self::Option {
+            option,
+            value: value.to_string(),
+            problem: problem.into(),
+        }
+    }
+
+    /// The same error, said of I/O queue `qid` to `address`.
+    pub fn on_queue(self, address: impl ToString, qid: u16) -> Self {
+        Self::Queue {
+            address: address.to_string(),
+            qid,
+            source: Box::new(self),
+        }
+    }
+
+    /// Exit code: 2 when the command line is wrong, 3 for wrong data, 4 for a floor that was not
+    /// reached, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Option { .. } => 2,
+            Self::Miscompare { .. } => 3,
+            Self::FellShort { .. } => 4,
+            Self::Queue { source, .. } => source.exit_code(),
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The admin side: finds the subsystem, identifies it, asks for queues.
+//!
+//! Source: base 2.0 sections 3.1.3 (properties), 5.17 (Identify), 5.27.1.5 (Number of Queues).
+
+use std::net::SocketAddr;
+
+use host::{Controller, Host, HostError, HostOptions, Op};
+use wire::nvme::Sqe;
+use wire::nvme::identify::IdentifyController;
+use wire::text::DISCOVERY_NQN;
+
+use crate::access::Random;
+use crate::cli::ConnectArgs;
+use crate::error::PerfError;
+use crate::queue::Opening;
+
+/// What the namespace and the controller allow.
+#[derive(Clone, Copy, Debug)]
+pub struct Geometry {
+    /// Logical block in bytes.
+    pub block_bytes: u32,
+    /// Size in logical blocks.
+    pub blocks: u64,
+    /// Data that fits into an I/O command capsule, in bytes.
+    pub capsule_bytes: u32,
+    /// Most bytes of one command; `None` when there is no limit.
+    pub max_transfer_bytes: Option<u64>,
+    /// Largest queue in entries; one fewer can be in flight.
+    pub queue_entries: u32,
+}
+
+/// A connected controller. Dropping it ends its admin queue, and with it the controller.
+#[derive(Debug)]
+pub struct Target {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Subsystem.
+    pub nqn: String,
+    /// Model, serial number and firmware, as the controller says.
+    pub model: String,
+    /// See `model`.
+    pub serial: String,
+    /// See `model`.
+    pub firmware: String,
+    /// What it allows.
+    pub geometry: Geometry,
+    controller: Controller,
+    options: HostOptions,
+    max_r2t: u32,
+}
+
+impl Target {
+    /// Connects to `nqn`, or to the only subsystem that discovery lists.
+    ///
+    /// Errors: `Admin`; `Option` when there is not exactly one subsystem to choose.
+    pub fn connect(
+        address: SocketAddr,
+        nqn: Option<&str>,
+        link: &ConnectArgs,
+    ) -> Result<Self, PerfError> {
+        let options = options(link);
+        let nqn = match nqn {
+            Some(nqn) => nqn.to_owned(),
+            None => discover(address, &options)?,
+        };
+        let admin = |doing| move |source| failed(doing, address, source);
+        let mut controller = Host::connect(address, &nqn, options.clone())
+            .map_err(admin("connecting the admin queue"))?;
+        let geometry =
+            geometry(&mut controller, link.nsid).map_err(admin("identifying the namespace"))?;
+        let identity = controller.identity().map_err(admin("identifying"))?;
+        Ok(Self {
+            address,
+            nqn,
+            model: identity.mn.as_str().to_owned(),
+            serial: identity.sn.as_str().to_owned(),
+            firmware: identity.fr.as_str().to_owned(),
+            geometry,
+            controller,
+            options,
+            max_r2t: link.max_r2t,
+        })
+    }
+
+    /// Asks for `count` I/O queues with `depth` commands in flight each, to be opened by the
+    /// load threads.
+    ///
+    /// Errors: `Admin`; `Option` when the controller grants fewer.
+    pub fn queues(&mut self, count: u16, depth: u16) -> Result<Opening, PerfError> {
+        let granted = self
+            .controller
+            .set_queue_count(count)
+            .map_err(|source| failed("asking for I/O queues", self.address, source))?;
+        if granted < count {
+            let problem = format!("the controller grants {granted}");
+            return Err(PerfError::option("--queues", count, problem));
+        }
+        Ok(Opening {
+            address: self.address,
+            subnqn: self.nqn.clone(),
+            hostnqn: self.options.hostnqn.clone(),
+            hostid: self.options.hostid,
+            cntlid: self.controller.cntlid(),
+            entries: u32::from(depth) + 1,
+            header_digest: self.options.header_digest,
+            data_digest: self.options.data_digest,
+            max_r2t: self.max_r2t,
+            timeout: self.options.timeout,
+        })
+    }
+}
+
+/// Bytes of one write of a fill, where the controller takes as much.
+const FILL_BYTES: u64 = 128 << 10;
+/// Writes of a fill in flight.
+const FILL_DEPTH: usize = 16;
+
+impl Target {
+    /// Writes the first `span` bytes of the namespace once, with bytes that differ from block to
+    /// block. Ends with a Flush. Uses up the controller: its queue count is set.
+    ///
+    /// Errors: `Admin`.
+    pub fn fill(&mut self, span: u64) -> Result<(), PerfError> {
+        let address = self.address;
+        self.write_all(span)
+            .map_err(|source| failed("filling the namespace", address, source))
+    }
+
+    fn write_all(&mut self, span: u64) -> Result<(), HostError> {
+        let geometry = self.geometry;
+        let most = geometry.max_transfer_bytes.unwrap_or(FILL_BYTES);
+        let block_bytes = u64::from(geometry.block_bytes);
+        let step = (FILL_BYTES.min(most) / block_bytes).max(1);
+        let mut queues = self.controller.io_queues(1)?;
+        let Some(queue) = queues.first_mut() else {
+            return Ok(());
+        };
+        let mut random = Random::new(span, 0);
+        let end = (span / block_bytes).min(geometry.blocks);
+        let mut lba = 0;
+        while lba < end || queue.in_flight() > 0 {
+            if lba < end && queue.in_flight() < FILL_DEPTH {
+                let count = step.min(end - lba);
+                let words = (0..count * block_bytes / 8).flat_map(|_| random.next().to_le_bytes());
+                let data = words.collect();
+                queue.submit(Op::Write {
+                    lba,
+                    data,
+                    fua: false,
+                })?;
+                lba += count;
+            } else {
+                queue.next_completion()?.ok("Write")?;
+            }
+        }
+        queue.flush()
+    }
+}
+
+fn options(link: &ConnectArgs) -> HostOptions {
+    HostOptions {
+        hostnqn: link.hostnqn.clone(),
+        hostid: *b"bedplate-perf-id",
+        header_digest: link.header_digest,
+        data_digest: link.data_digest,
+        timeout: link.connect_timeout,
+        ..HostOptions::default()
+    }
+}
+
+fn failed(doing: &'static str, address: SocketAddr, source: HostError) -> PerfError {
+    PerfError::Admin {
+        doing,
+        address: address.to_string(),
+        source,
+    }
+}
+
+fn discover(address: SocketAddr, options: &HostOptions) -> Result<String, PerfError> {
+    let mut controller = Host::discover(address, options.clone())
+        .map_err(|source| failed("connecting to discovery", address, source))?;
+    let log = controller
+        .discovery_log()
+        .map_err(|source| failed("reading the discovery log", address, source))?;
+    let mut names = log.subsystems();
+    names.retain(|name| name != DISCOVERY_NQN);
+    names.sort();
+    names.dedup();
+    match names.as_slice() {
+        [name] => Ok(name.clone()),
+        [] => Err(PerfError::option(
+            "--nqn",
+            "(not given)",
+            "discovery lists no subsystem for this host",
+        )),
+        many => {
+            let problem = format!("discovery lists several, choose one of {}", many.join(", "));
+            Err(PerfError::option("--nqn", "(not given)", problem))
+        }
+    }
+}
+
+fn geometry(controller: &mut Controller, nsid: u32) -> Result<Geometry, HostError> {
+    let capabilities = controller.capabilities()?;
+    let namespace = controller.identify_namespace(nsid)?;
+    let shift = namespace.format_in_use().map_or(0, |format| format.lbads);
+    let answer = |problem: &str| HostError::Answer {
+        what: "Identify Namespace",
+        problem: problem.to_owned(),
+    };
+    if namespace.nsze.get() == 0 {
+        return Err(answer("no such namespace: try another --nsid"));
+    }
+    if !(9..=16).contains(&shift) {
+        return Err(answer("its block size is not one of 512 bytes to 64 KiB"));
+    }
+    let identity = controller.identity()?;
+    let page_shift = 12 + capabilities.mpsmin() as u32;
+    Ok(Geometry {
+        block_bytes: 1 << shift,
+        blocks: namespace.nsze.get(),
+        capsule_bytes: capsule_bytes(identity),
+        max_transfer_bytes: match identity.mdts {
+            0 => None,
+            mdts => 1u64.checked_shl(page_shift + u32::from(mdts)),
+        },
+        queue_entries: capabilities.mqes() as u32 + 1,
+    })
+}
+
+/// In-capsule data of I/O queues; none when it would not start right after the command.
+fn capsule_bytes(identity: &IdentifyController) -> u32 {
+    if identity.icdoff.get() != 0 {
+        return 0;
+    }
+    let capsule = identity.ioccsz.get().saturating_mul(16);
+    capsule.saturating_sub(Sqe::SIZE as u32)
+}
