@@ -180,6 +180,11 @@ impl Buf {
         self.limit as usize
     }
 
+    /// Bytes of the whole buffer, which this slice keeps away from its pool however short it is.
+    pub fn buffer_bytes(&self) -> usize {
+        self.pool.capacity_of(self.id)
+    }
+
     /// Shortens the slice; no effect when it is shorter already.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(u32::try_from(len).unwrap_or(u32::MAX));

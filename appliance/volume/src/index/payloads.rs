@@ -75,7 +75,7 @@ impl Payloads {
     }
 
     pub(super) fn add(&mut self, first_page: u64, buf: &Buf) -> PayloadId {
-        let cost = memory_cost(buf);
+        let cost = buf.buffer_bytes();
         while !self.budget.take(cost) {
             if !self.evict_oldest() {
                 return PayloadId::NONE;
@@ -136,7 +136,7 @@ impl Payloads {
             .buf
             .take()
             .as_ref()
-            .map_or(0, memory_cost);
+            .map_or(0, Buf::buffer_bytes);
         self.bytes -= cost;
         self.budget.give(cost);
     }
@@ -182,14 +182,4 @@ impl Drop for Payloads {
     fn drop(&mut self) {
         self.budget.give(self.bytes);
     }
-}
-
-/// What a retained slice costs: the buffer it keeps away from its pool. Buffers come in powers of
-/// four from 4 KiB; a slice is assumed to be most of its buffer.
-fn memory_cost(buf: &Buf) -> usize {
-    let mut class = PAGE_BYTES;
-    while class < buf.len() {
-        class *= 4;
-    }
-    class
 }
