@@ -6,7 +6,7 @@ use sim_tests::run::run_seed;
 use sim_tests::seeds::fail;
 
 /// Class, seeds, what was wrong.
-const SEEDS: [(Class, &[u64], &str); 5] = [
+const SEEDS: [(Class, &[u64], &str); 6] = [
     (
         Class::Crash,
         &[12, 134, 702],
@@ -25,6 +25,11 @@ const SEEDS: [(Class, &[u64], &str); 5] = [
         &[719, 765],
         "clusters given up by a flush cycle came back only with the next one, which an idle \
         volume never had",
+    ),
+    (
+        Class::Crash,
+        &[728],
+        "one failed read while a flush cycle copied a page to its new cluster lost the page",
     ),
     (
         Class::Corruption,

@@ -19,7 +19,7 @@ use crate::read::is_intact;
 
 use super::plan::{ClusterPlan, Item};
 
-/// How often a page of the journal is read before it counts as lost.
+/// How often a page is read before it counts as lost.
 const READ_TRIES: usize = 3;
 
 /// One cluster on its way into the map.
@@ -333,7 +333,7 @@ impl Core {
                 }
             }
             if list.is_empty() {
-                self.count_lost(first);
+                self.count_lost(first.page);
             }
             if !list.is_empty() {
                 self.write_run(location, slot_of(first.page), list).await?;
@@ -373,25 +373,40 @@ impl Core {
             return BufList::new();
         };
         let offset = self.ring.locate(position).device_offset;
-        for _ in 0..READ_TRIES {
-            let buf = reactor::buf::engine_pool()
-                .alloc(items.len() * PAGE_BYTES)
-                .await;
-            let (result, buf) = self.device.read(offset, buf).await;
-            let mut pages = buf.chunks_exact(PAGE_BYTES).zip(items);
-            if result.is_ok() && pages.all(|(page, item)| is_intact(page, item.entry.crc)) {
-                return BufList::from(buf);
-            }
-        }
-        BufList::new()
+        let crcs = items.iter().map(|item| item.entry.crc);
+        self.read_intact(offset, crcs)
+            .await
+            .map_or_else(BufList::new, BufList::from)
     }
 
-    fn count_lost(&self, item: &Item) {
+    /// Reads adjacent pages with these checksums. None when the device does not give them back in
+    /// several tries: an error or a misdirected read may be gone the next time, and what is given
+    /// up here is lost.
+    async fn read_intact(
+        &self,
+        offset: u64,
+        crcs: impl ExactSizeIterator<Item = u32> + Clone,
+    ) -> Option<Buf> {
+        let mut buf = reactor::buf::engine_pool()
+            .alloc(crcs.len() * PAGE_BYTES)
+            .await;
+        for _ in 0..READ_TRIES {
+            let (result, read) = self.device.read(offset, buf).await;
+            buf = read;
+            let mut pages = buf.chunks_exact(PAGE_BYTES).zip(crcs.clone());
+            if result.is_ok() && pages.all(|(page, crc)| is_intact(page, crc)) {
+                return Some(buf);
+            }
+        }
+        None
+    }
+
+    fn count_lost(&self, page: u64) {
         add(&self.metrics.corrupt_reads, 1);
-        let (volume, page) = (&self.info().name, item.page);
+        let volume = &self.info().name;
         tracing::error!(
-            %volume, page, lsn = item.entry.lsn,
-            "journal data of this page is damaged; reads of it fail until it is written again"
+            %volume, page,
+            "the data of this page is damaged; reads of it fail until it is written again"
         );
     }
 
@@ -402,10 +417,10 @@ impl Core {
             return Ok(());
         };
         for slot in bits(work.carry) {
-            let buf = reactor::buf::engine_pool().alloc(PAGE_BYTES).await;
-            let (result, buf) = self.device.read(old.page_offset(slot), buf).await;
-            if result.is_ok() && is_intact(&buf, work.before.crc[slot]) {
-                self.write_run(location, slot, BufList::from(buf)).await?;
+            let crc = std::iter::once(work.before.crc[slot]);
+            match self.read_intact(old.page_offset(slot), crc).await {
+                Some(buf) => self.write_run(location, slot, BufList::from(buf)).await?,
+                None => self.count_lost(work.cluster * CLUSTER_PAGES + slot as u64),
             }
         }
         Ok(())
