@@ -407,6 +407,20 @@ impl Journal {
     }
 }
 
+/// Lets go of what batches hold when the executor ends under them. The holds refer to the core,
+/// which has the batches: without this its memory would stay with the process.
+struct Release<'a>(&'a Journal);
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        let open = self.0.open.take();
+        let queues = [&self.0.sealed, &self.0.flying].map(RefCell::take);
+        for batch in open.into_iter().chain(queues.into_iter().flatten()) {
+            drop(std::mem::take(&mut batch.body.borrow_mut().holds));
+        }
+    }
+}
+
 impl Core {
     /// Appends the records of one request and returns their batch. The LSNs are given here.
     ///
@@ -450,6 +464,7 @@ impl Core {
 
     /// Seals, places and starts batches, for as long as the volume is open.
     pub async fn run_committer(self: Rc<Self>) {
+        let _release = Release(&self.journal);
         loop {
             while !self.journal.has_work() {
                 self.journal.work.notified().await;
