@@ -165,30 +165,44 @@ impl Core {
     ) -> Result<(), VolumeError> {
         for cluster in range.clusters() {
             let part = part_in(range, cluster);
-            let entry = self.entry_for(part).await?;
+            self.bring_in(part).await?;
             // No await from here on: map entry and index belong together.
-            for page in part.first..part.end() {
-                let at = (page - range.first) as usize;
-                let target = &mut into[at * PAGE_BYTES..][..PAGE_BYTES];
-                plan.crcs.push(0);
-                match self.source_of(page, &entry) {
-                    PageSource::Zeros => target.fill(0),
-                    PageSource::Memory { payload, .. } => {
-                        let copied = self.index.borrow().copy_payload(page, payload, target);
-                        assert!(copied, "page {page}: looked up in memory a moment ago");
-                    }
-                    PageSource::Device { offset, crc } => {
-                        plan.crcs[at] = crc;
-                        plan.push_device(at, offset);
-                    }
-                }
-            }
+            self.map.with_cached(cluster, |entry| {
+                self.plan_part(range, part, entry.unwrap_or(&Entry::EMPTY), into, plan);
+            });
         }
         Ok(())
     }
 
-    /// The map's entry for a cluster; not asked for when the index alone decides.
-    async fn entry_for(&self, part: PageRange) -> Result<Entry, VolumeError> {
+    /// The part of `plan_read` that is in one cluster, whose entry is `entry`.
+    fn plan_part(
+        &self,
+        range: PageRange,
+        part: PageRange,
+        entry: &Entry,
+        into: &mut [u8],
+        plan: &mut ReadPlan,
+    ) {
+        for page in part.first..part.end() {
+            let at = (page - range.first) as usize;
+            let target = &mut into[at * PAGE_BYTES..][..PAGE_BYTES];
+            plan.crcs.push(0);
+            match self.source_of(page, entry) {
+                PageSource::Zeros => target.fill(0),
+                PageSource::Memory { payload, .. } => {
+                    let copied = self.index.borrow().copy_payload(page, payload, target);
+                    assert!(copied, "page {page}: looked up in memory a moment ago");
+                }
+                PageSource::Device { offset, crc } => {
+                    plan.crcs[at] = crc;
+                    plan.push_device(at, offset);
+                }
+            }
+        }
+    }
+
+    /// Brings the map's entry for a cluster to memory, unless the index alone decides.
+    async fn bring_in(&self, part: PageRange) -> Result<(), VolumeError> {
         let cluster = cluster_of(part.first);
         let wanted = mask_in(part, cluster);
         let known = self
@@ -197,10 +211,10 @@ impl Core {
             .cluster(cluster)
             .map_or(0, |state| state.data | state.zero());
         if wanted & !known == 0 {
-            return Ok(Entry::EMPTY);
+            return Ok(());
         }
         self.map
-            .lookup(cluster)
+            .bring_in(cluster)
             .await
             .map_err(|error| self.store_error("map lookup", error))
     }
@@ -231,13 +245,13 @@ impl Core {
 
     /// Looks one page up.
     pub async fn look_up(&self, page: u64) -> Result<PageSource, VolumeError> {
-        let entry = self
-            .entry_for(PageRange {
-                first: page,
-                count: 1,
-            })
-            .await?;
-        Ok(self.source_of(page, &entry))
+        let part = PageRange {
+            first: page,
+            count: 1,
+        };
+        self.bring_in(part).await?;
+        let source = |entry: Option<&Entry>| self.source_of(page, entry.unwrap_or(&Entry::EMPTY));
+        Ok(self.map.with_cached(cluster_of(page), source))
     }
 
     async fn run_plan(

@@ -168,7 +168,7 @@ impl Core {
         }
         let cluster = part.first / CLUSTER_PAGES;
         // An unreadable map is no reason to refuse a write to the journal.
-        self.map.lookup(cluster).await.ok()?;
+        self.map.bring_in(cluster).await.ok()?;
         let entry = self.map.lookup_cached(cluster)?;
         let mut index = self.index.borrow_mut();
         let state = index.cluster_mut(cluster)?;

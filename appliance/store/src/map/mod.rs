@@ -106,16 +106,32 @@ impl Map {
         self.0.cache.borrow().dirty().len() as u64
     }
 
-    /// What the map knows of a cluster, if it is in memory. None: ask `lookup`.
+    /// Shows `look` what the map knows of a cluster, or None when that is not in memory: then ask
+    /// `bring_in`. `look` must not use the map.
     ///
-    /// Panics when the index is not below `cluster_count`. Cost: no I/O, no allocation.
-    pub fn lookup_cached(&self, cluster_index: u64) -> Option<Entry> {
+    /// Panics when the index is not below `cluster_count`. Cost: no I/O, no allocation, no copy
+    /// of the entry's 272 bytes.
+    pub fn with_cached<R>(&self, cluster_index: u64, look: impl FnOnce(Option<&Entry>) -> R) -> R {
         let (leaf, slot) = self.place(cluster_index);
         if let Some(entries) = self.0.cache.borrow_mut().get(leaf) {
-            return Some(entries[slot]);
+            return look(Some(&entries[slot]));
         }
         let nothing = self.0.tree.borrow().pointer(0, leaf).is_none();
-        nothing.then_some(Entry::EMPTY)
+        look(nothing.then_some(&Entry::EMPTY))
+    }
+
+    /// What the map knows of a cluster, if it is in memory. Panics, cost: as `with_cached`.
+    pub fn lookup_cached(&self, cluster_index: u64) -> Option<Entry> {
+        self.with_cached(cluster_index, |entry| entry.copied())
+    }
+
+    /// Brings what the map knows of a cluster to memory, where it stays at least until the caller
+    /// waits for something. Errors, panics, cancel, cost: as `lookup`.
+    pub async fn bring_in(&self, cluster_index: u64) -> Result<(), StoreError> {
+        while !self.with_cached(cluster_index, |entry| entry.is_some()) {
+            self.load(self.place(cluster_index).0).await?;
+        }
+        Ok(())
     }
 
     /// What the map knows of a cluster.
@@ -124,12 +140,9 @@ impl Map {
     /// the index is not below `cluster_count`. Cancel: safe; others who wait for the same leaf
     /// read it themselves. Cost: at most one read of 4 KiB (two when the first was not right).
     pub async fn lookup(&self, cluster_index: u64) -> Result<Entry, StoreError> {
-        loop {
-            if let Some(entry) = self.lookup_cached(cluster_index) {
-                return Ok(entry);
-            }
-            self.load(self.place(cluster_index).0).await?;
-        }
+        self.bring_in(cluster_index).await?;
+        let entry = self.lookup_cached(cluster_index);
+        Ok(entry.expect("brought in without a wait since"))
     }
 
     /// Says where a cluster is from now on, in memory. The next publish of this map writes it.
