@@ -145,35 +145,40 @@ fn a_full_pool_refuses_writes_and_keeps_what_it_has() {
 }
 
 #[test]
-fn bursts_beyond_the_journal_let_other_requests_through() {
+fn bursts_beyond_the_journal_let_other_tasks_through() {
     on_reactor(|| async {
-        let (engine, _) = opened(&made(64 << 20).await).await;
+        let device = made(64 << 20).await;
+        let (engine, _) = opened(&device).await;
         let new = engine.create_volume(spec("demo", 16 << 20, 4096)).await;
         let volume = new.expect("create");
-        write(&volume, 4095, 4096, 9).await;
-        // Three journals' worth, from eight writers.
-        let writers: Vec<_> = (0..8)
+        // Three journals' worth.
+        let writers: Vec<_> = (0..4)
             .map(|writer| {
                 let volume = volume.clone();
                 reactor::spawn(async move {
-                    for step in 0..200 {
-                        write(&volume, (writer * 200 + step) % 2048, 4096, 1).await;
+                    for step in 0..768 {
+                        write(&volume, writer * 1024 + step, 4096, 1).await;
                     }
                 })
             })
             .collect();
-        let mut reads = 0;
-        while volume.metrics().gauges.completed_lsn < 1000 {
-            expect(&volume, 4095, 1, 9).await;
-            reads += 1;
+        let moved_bytes = || {
+            let counters = device.counters().snapshot();
+            counters.read_bytes + counters.written_bytes
+        };
+        let (mut last, mut most) = (moved_bytes(), 0);
+        while volume.metrics().gauges.completed_lsn < 4 * 768
+            || volume.metrics().gauges.dirty_pages > 0
+        {
             reactor::yield_now().await;
+            let now = moved_bytes();
+            (last, most) = (now, most.max(now - last));
         }
-        assert!(reads >= 10, "{reads} reads beside a thousand writes");
+        assert!(most <= 4 << 20, "{most} bytes moved while this task waited");
         for writer in writers {
             writer.await;
         }
-        settled(&volume).await;
-        expect(&volume, 0, 256, 1).await;
+        expect(&volume, 1024, 256, 1).await;
         engine.shutdown().await.expect("shutdown");
     });
 }

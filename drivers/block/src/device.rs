@@ -111,7 +111,7 @@ impl Device {
     /// was written is gone with the last clone. For measuring what is above a device.
     ///
     /// `name` stands in messages, as `memory:NAME`. Memory is taken when it is first touched.
-    /// Operations complete at once, but for a turn given to other tasks every 256 KiB; a flush
+    /// Operations complete at once, but for a turn given to other tasks every 1 MiB; a flush
     /// costs nothing. Errors: `NoMemory`, when the system does not promise that much.
     pub fn in_memory(name: &str, len_bytes: u64) -> Result<Device, BlockError> {
         let path = PathBuf::from(format!("memory:{name}"));

@@ -5,11 +5,11 @@ use std::io;
 
 use reactor::buf::{Buf, BufList, Region};
 
-/// Bytes moved before the caller gives way to the other tasks of its core. Copies never wait, so
-/// without this a long piece of work (a flusher's cycle, a replay) would run to its end while
-/// hosts wait. Small enough to be over in some ten microseconds, large enough that giving way
-/// costs next to nothing for each 4 KiB.
-const TURN_BYTES: usize = 256 << 10;
+/// Bytes moved before the caller gives way to the other tasks of its core. On any other device each
+/// operation waits, and loops over many blocks (deleting a volume, replaying a journal) lean on
+/// that to let hosts through. Large enough to cost nothing for each 4 KiB, small enough to be over
+/// in some hundred microseconds.
+const TURN_BYTES: usize = 1 << 20;
 
 /// Mapped memory that reads as zeroes until it is written.
 pub(crate) struct Memory {

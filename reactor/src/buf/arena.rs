@@ -120,7 +120,8 @@ fn layout(len_bytes: usize) -> std::alloc::Layout {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: `map` made it with this length, and no `Buf` is left: each holds the pool alive.
+        // SAFETY: `map` made it with this length, and no `Buf` is left: each holds the pool alive. A
+        // `Region` ends with no borrow of it left.
         #[cfg(not(miri))]
         unsafe {
             libc::munmap(self.start.as_ptr().cast(), self.len_bytes);
