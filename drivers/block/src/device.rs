@@ -107,8 +107,8 @@ impl Device {
         ))
     }
 
-    /// A device of `len_bytes` in the memory of this process, full of zeroes. It keeps nothing: what
-    /// was written is gone with the last clone. For measuring what is above a device.
+    /// A device of `len_bytes` in the memory of this process, full of zeroes. It keeps nothing:
+    /// what was written is gone with the last clone. For measuring what is above a device.
     ///
     /// `name` stands in messages, as `memory:NAME`. Memory is taken when it is first touched.
     /// Operations complete at once, but for a turn given to other tasks every 1 MiB; a flush

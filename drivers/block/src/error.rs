@@ -61,7 +61,8 @@ pub enum BlockError {
     },
     /// The system does not promise this much memory to one process.
     #[error(
-        "{path}: {len_bytes} bytes of memory cannot be had: {}; make it smaller", describe(*kind, *code)
+        "{path}: {len_bytes} bytes of memory cannot be had: {}; make it smaller",
+        describe(*kind, *code)
     )]
     NoMemory {
         /// The device that was to be made.

@@ -66,7 +66,7 @@ impl Arena {
     }
 
     /// Asks for large pages where none were set aside: fewer faults and fewer misses in the
-    /// processor's table of pages. It is advice; a kernel without them refuses it, and that is fine.
+    /// processor's table of pages. A kernel without them refuses the advice, and that is fine.
     fn advise_large_pages(&self) {
         #[cfg(not(miri))]
         if !self.is_huge {
@@ -120,8 +120,8 @@ fn layout(len_bytes: usize) -> std::alloc::Layout {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: `map` made it with this length, and no `Buf` is left: each holds the pool alive. A
-        // `Region` ends with no borrow of it left.
+        // SAFETY: `map` made it with this length, and no `Buf` is left: each holds the pool alive.
+        // A `Region` ends with no borrow of it left.
         #[cfg(not(miri))]
         unsafe {
             libc::munmap(self.start.as_ptr().cast(), self.len_bytes);
@@ -165,8 +165,8 @@ impl Region {
 
     /// All of its bytes.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: in bounds (`map` asked for this length), initialised (the kernel maps zeroes), and
-        // nobody writes: the arena is ours alone and is written through `&mut self` only.
+        // SAFETY: in bounds (`map` asked for this length), initialised (the kernel maps zeroes),
+        // and nobody writes: the arena is ours alone and is written through `&mut self` only.
         unsafe { slice::from_raw_parts(self.arena.start.as_ptr(), self.len_bytes) }
     }
 

@@ -69,8 +69,8 @@ pub fn run(client: &Client, command: PoolCommand, output: Output) -> anyhow::Res
 /// Why a command that needs a file or device cannot work on this one.
 pub fn in_memory(name: &Path) -> String {
     format!(
-        "'{}' is a pool in the memory of the running server and keeps nothing: only `bedplate serve` \
-         makes such a pool, and `bedplate pool show` and `bedplate status` show it",
+        "'{}' is a pool in the memory of the running server and keeps nothing: only `bedplate \
+         serve` makes such a pool, and `bedplate pool show` and `bedplate status` show it",
         name.display()
     )
 }

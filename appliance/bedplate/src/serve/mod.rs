@@ -1,7 +1,7 @@
 //! `bedplate serve`: boot, run, stop.
 //!
-//! Boot goes in steps that each can refuse: configuration, core plan, memory, management socket, then on the
-//! data cores the addresses of the listeners, pools and volumes. The listeners open only when all
+//! Boot goes in steps that each can refuse: configuration, core plan, memory, management socket,
+//! then on the data cores the addresses of the listeners, pools and volumes. The listeners open only when all
 //! volumes are there. Nothing is announced before it works.
 
 pub mod appliance;
@@ -232,8 +232,8 @@ async fn announce(
     let status = cores.status().await?;
     for pool in status.pools.iter().filter(|pool| pool.volatile) {
         println!(
-            "warning: pool {} is in memory and keeps nothing: its volumes are gone when this server \
-             ends",
+            "warning: pool {} is in memory and keeps nothing: its volumes are gone when this \
+             server ends",
             pool.name
         );
     }
