@@ -1,8 +1,8 @@
 //! `bedplate serve`: boot, run, stop.
 //!
 //! Boot goes in steps that each can refuse: configuration, core plan, memory, management socket,
-//! then on the data cores the addresses of the listeners, pools and volumes. The listeners open only when all
-//! volumes are there. Nothing is announced before it works.
+//! then on the data cores the addresses of the listeners, pools and volumes. The listeners open only
+//! when all volumes are there. Nothing is announced before it works.
 
 pub mod appliance;
 pub mod connect;
