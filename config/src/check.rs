@@ -25,11 +25,9 @@ fn pool_names_and_paths_differ(source: &Source<'_>, draft: &Draft) -> Result<()>
     // Compared part by part, so that "./a" and "a//b" are what they mean. What only the file system
     // can tell (links, two names of one device) is caught by the lock on the pool.
     let paths: Vec<(String, &At)> = pools()
-        .map(|(pool, at)| {
-            (
-                pool.path.components().as_path().display().to_string(),
-                &at.path,
-            )
+        .filter_map(|(pool, at)| {
+            let path = pool.place.path()?.components();
+            Some((path.as_path().display().to_string(), &at.place))
         })
         .collect();
     let plain = paths
@@ -73,7 +71,7 @@ fn refuse_duplicates<'n>(
 /// Volumes are thin and may promise more than the pool has; their journals are not.
 fn journals_leave_room(source: &Source<'_>, draft: &Draft) -> Result<()> {
     for (pool, at) in draft.config.pools.iter().zip(&draft.pools_at) {
-        let (Some(size), Some(size_at)) = (pool.size, &at.size) else {
+        let (Some(size), Some((key, size_at))) = (pool.place.size(), &at.size) else {
             continue;
         };
         let homes = draft
@@ -92,7 +90,7 @@ fn journals_leave_room(source: &Source<'_>, draft: &Draft) -> Result<()> {
             size: size.to_string(),
         };
         let remedy = format!("make the pool larger than {journals}, or the journals smaller");
-        return Err(source.refuse(size_at, "pool.size".to_owned(), problem, remedy));
+        return Err(source.refuse(size_at, (*key).to_owned(), problem, remedy));
     }
     Ok(())
 }

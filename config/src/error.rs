@@ -164,6 +164,14 @@ pub enum Problem {
         /// The key that has it as its default.
         key: &'static str,
     },
+    /// A pool in memory that is to be somewhere else, too.
+    #[error("this pool is in memory (line {memory_line}), so its {key} says nothing")]
+    InMemory {
+        /// The key that does not go with `memory`.
+        key: &'static str,
+        /// Line of the `memory`.
+        memory_line: usize,
+    },
     /// A volume in a pool that the file does not have.
     #[error("there is no pool {pool:?}")]
     UnknownPool {

@@ -9,7 +9,7 @@
 //! ```
 //! let text = "[[pool]]\nname = 'main'\npath = 'main.pool'\nsize = '4GiB'\n";
 //! let config = config::Config::parse(text, "bedplate.toml")?;
-//! assert_eq!(config.pools[0].size.unwrap().to_string(), "4GiB");
+//! assert_eq!(config.pools[0].place.size().unwrap().to_string(), "4GiB");
 //!
 //! let error = config::Config::parse("[[pool]]\nnam = 'main'\n", "bedplate.toml").unwrap_err();
 //! assert!(error.to_string().starts_with("bedplate.toml:2:1: pool.nam: "));
@@ -38,7 +38,7 @@ mod values;
 pub use error::{ConfigError, Finding, Problem};
 pub use model::{
     AllowHosts, BlockSize, Config, ControlConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,
-    NvmeTcpConfig, PoolConfig, ReactorConfig, SocketMode, Spin, VolumeConfig,
+    NvmeTcpConfig, PoolConfig, PoolPlace, ReactorConfig, SocketMode, Spin, VolumeConfig,
 };
 pub use name::{HostNqn, InvalidName, InvalidNqn, Name};
 pub use schema::{KEYS, Key};

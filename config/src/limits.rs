@@ -39,6 +39,9 @@ pub const POOL_SIZE_MAX: ByteSize = ByteSize::tib(256);
 /// Pools are made of whole mebibytes.
 pub const POOL_SIZE_UNIT: ByteSize = ByteSize::mib(1);
 
+/// Largest pool in memory. What the machine has is found out at start.
+pub const POOL_MEMORY_MAX: ByteSize = ByteSize::tib(1);
+
 /// Journal ring of a volume.
 pub const JOURNAL_DEFAULT: ByteSize = ByteSize::mib(64);
 /// Smallest journal ring: several of the largest commands.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
@@ -76,15 +76,67 @@ impl fmt::Display for Spin {
 pub struct PoolConfig {
     /// What volumes call it.
     pub name: Name,
-    /// A file or a block device. Relative paths start at the server's working directory.
-    pub path: PathBuf,
-    /// Size of a file that has to be made; a block device brings its own. Multiple of 1 MiB.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub size: Option<ByteSize>,
+    /// Where its bytes are.
+    #[serde(flatten)]
+    pub place: PoolPlace,
     /// Journal ring of each volume that does not set its own. Multiple of 1 MiB.
     pub journal: ByteSize,
     /// Memory for map pages, shared by the volumes of the pool. Multiple of 1 MiB.
     pub map_cache: ByteSize,
+}
+
+impl PoolConfig {
+    /// Whether what is written to it is gone when the server ends.
+    pub fn is_volatile(&self) -> bool {
+        matches!(self.place, PoolPlace::Memory { .. })
+    }
+}
+
+/// Where a pool's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum PoolPlace {
+    /// In a file or on a block device.
+    Path {
+        /// The file or device. Relative paths start at the server's working directory.
+        path: PathBuf,
+        /// Size of a file that has to be made; a block device brings its own. Multiple of 1 MiB.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        size: Option<ByteSize>,
+    },
+    /// In the memory of the server: for measurements, it keeps nothing.
+    Memory {
+        /// Its size. Multiple of 1 MiB.
+        memory: ByteSize,
+    },
+}
+
+impl PoolPlace {
+    /// The file or device; none for memory.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Path { path, .. } => Some(path),
+            Self::Memory { .. } => None,
+        }
+    }
+
+    /// How large the configuration says it is; none when the file or device says it.
+    pub fn size(&self) -> Option<ByteSize> {
+        match self {
+            Self::Path { size, .. } => *size,
+            Self::Memory { memory } => Some(*memory),
+        }
+    }
+}
+
+/// The path, or "memory".
+impl fmt::Display for PoolPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path { path, .. } => path.display().fmt(f),
+            Self::Memory { .. } => f.write_str("memory"),
+        }
+    }
 }
 
 /// `[[volume]]`: made when missing, never resized or deleted from here.

@@ -7,7 +7,7 @@ use crate::error::{ConfigError, Problem};
 use crate::limits;
 use crate::model::{
     AllowHosts, BlockSize, Config, ControlConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,
-    NvmeTcpConfig, PoolConfig, ReactorConfig, SocketMode, Spin, VolumeConfig,
+    NvmeTcpConfig, PoolConfig, PoolPlace, ReactorConfig, SocketMode, Spin, VolumeConfig,
 };
 use crate::name::HostNqn;
 use crate::reader::{At, Entry, SizeRule, Source, Table, clip, refuse_unknown_tables};
@@ -25,6 +25,11 @@ const MEMORY: SizeRule = SizeRule {
 const POOL_SIZE: SizeRule = SizeRule {
     least: limits::POOL_SIZE_MIN,
     most: limits::POOL_SIZE_MAX,
+    unit: limits::POOL_SIZE_UNIT,
+};
+const POOL_MEMORY: SizeRule = SizeRule {
+    least: limits::POOL_SIZE_MIN,
+    most: limits::POOL_MEMORY_MAX,
     unit: limits::POOL_SIZE_UNIT,
 };
 const JOURNAL: SizeRule = SizeRule {
@@ -66,8 +71,10 @@ pub(crate) struct Draft {
 /// Where the parts of a pool stood.
 pub(crate) struct PoolAt {
     pub name: At,
-    pub path: At,
-    pub size: Option<At>,
+    /// Its `path` or `memory`.
+    pub place: At,
+    /// The key that says its size, `size` or `memory`, if any does.
+    pub size: Option<(&'static str, At)>,
 }
 
 /// Reads the whole text, table by table.
@@ -224,26 +231,60 @@ fn pools<'a>(
 
 fn pool(table: &Table<'_>) -> Result<(PoolConfig, PoolAt)> {
     let name = table.required("name", "\"main\"")?;
-    let path = table.required("path", "\"var/main.pool\"")?;
-    let size = table.get("size");
+    let (place, place_at, size_at) = match table.get("memory") {
+        Some(memory) => pool_in_memory(table, &memory)?,
+        None => pool_at_path(table)?,
+    };
     let config = PoolConfig {
         name: values::name(&name)?,
+        place,
+        journal: size_or(table, "journal", &JOURNAL, limits::JOURNAL_DEFAULT)?,
+        map_cache: size_or(table, "map_cache", &MAP_CACHE, limits::MAP_CACHE_DEFAULT)?,
+    };
+    let at = PoolAt {
+        name: name.at,
+        place: place_at,
+        size: size_at,
+    };
+    Ok((config, at))
+}
+
+/// A place, where it stood, and where its size stood.
+type PlaceParts = (PoolPlace, At, Option<(&'static str, At)>);
+
+fn pool_at_path(table: &Table<'_>) -> Result<PlaceParts> {
+    let path = table.required("path", "\"var/main.pool\"")?;
+    let size = table.get("size");
+    let place = PoolPlace::Path {
         path: values::path(&path, "\"var/main.pool\"", limits::PATH_BYTES_MAX)?,
         size: size
             .as_ref()
             .map(|entry| entry.size(&POOL_SIZE))
             .transpose()?,
-        journal: size_or(table, "journal", &JOURNAL, limits::JOURNAL_DEFAULT)?,
-        map_cache: size_or(table, "map_cache", &MAP_CACHE, limits::MAP_CACHE_DEFAULT)?,
     };
-    Ok((
-        config,
-        PoolAt {
-            name: name.at,
-            path: path.at,
-            size: size.map(|entry| entry.at),
-        },
-    ))
+    Ok((place, path.at, size.map(|entry| ("pool.size", entry.at))))
+}
+
+/// `memory` stands for both `path` and `size`: either beside it would be a setting that is ignored.
+fn pool_in_memory(table: &Table<'_>, memory: &Entry<'_>) -> Result<PlaceParts> {
+    let remedies = [
+        (
+            "path",
+            "remove memory for a pool that keeps its data, or path for one that keeps nothing",
+        ),
+        ("size", "remove size: memory says how large the pool is"),
+    ];
+    for (key, remedy) in remedies {
+        if let Some(entry) = table.get(key) {
+            let memory_line = table.line(&memory.at);
+            return Err(entry.refuse(Problem::InMemory { key, memory_line }, remedy));
+        }
+    }
+    let place = PoolPlace::Memory {
+        memory: memory.size(&POOL_MEMORY)?,
+    };
+    let at = memory.at.clone();
+    Ok((place, at.clone(), Some(("pool.memory", at))))
 }
 
 fn volumes<'a>(

@@ -124,6 +124,11 @@ impl<'a> Table<'a> {
         })
     }
 
+    /// The line that something in this table stands in.
+    pub fn line(&self, at: &At) -> usize {
+        self.source.line(at)
+    }
+
     /// The value of a key that has to be there; `example` says what to write when it is not.
     pub fn required(&self, key: &'static str, example: &str) -> Result<Entry<'a>> {
         self.get(key).ok_or_else(|| {

@@ -78,6 +78,7 @@ pub const KEYS: &[Key] = &[
     key("pool", "name", None),
     key("pool", "path", None),
     key("pool", "size", None),
+    key("pool", "memory", None),
     key("pool", "journal", Some(r#""64MiB""#)),
     key("pool", "map_cache", Some(r#""64MiB""#)),
     key("volume", "name", None),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use config::{AllowHosts, BlockSize, ByteSize, Config, KEYS, LogFormat, Spin, Timespan};
+use config::{AllowHosts, BlockSize, ByteSize, Config, KEYS, LogFormat, PoolPlace, Spin, Timespan};
 
 const MINIMAL: &str = "[[pool]]\nname = 'main'\npath = 'p'\n[[volume]]\nname = 'v'\npool = \
                        'main'\nsize = '1GiB'\n";
@@ -19,8 +19,12 @@ fn quickstart_says_what_it_shows() {
     let config = example("quickstart.toml");
     assert_eq!(config.reactor.cores, Some(vec![0]));
     assert_eq!(config.reactor.spin, Spin::For(Timespan::from_micros(50)));
-    assert_eq!(config.pools[0].path, PathBuf::from("var/main.pool"));
-    assert_eq!(config.pools[0].size, Some(ByteSize::gib(4)));
+    let place = PoolPlace::Path {
+        path: PathBuf::from("var/main.pool"),
+        size: Some(ByteSize::gib(4)),
+    };
+    assert_eq!(config.pools[0].place, place);
+    assert!(!config.pools[0].is_volatile());
     assert_eq!(config.volumes[0].name.as_str(), "demo");
     assert_eq!(config.volumes[0].size, ByteSize::gib(1));
     assert_eq!(config.volumes[0].block_size, BlockSize::B4096);
@@ -34,7 +38,7 @@ fn appliance_says_what_it_shows() {
     let config = example("appliance.toml");
     assert_eq!(config.reactor.cores.as_deref(), Some(&[2, 3, 4, 5][..]));
     assert_eq!(config.pools.len(), 2);
-    assert_eq!(config.pools[0].size, None);
+    assert_eq!(config.pools[0].place.size(), None);
     assert_eq!(
         config.volumes[0].journal,
         ByteSize::mib(256),
@@ -57,13 +61,27 @@ fn appliance_says_what_it_shows() {
     assert_eq!(config.log.format, LogFormat::Json);
 }
 
+const IN_MEMORY: &str = "[[pool]]\nname = 'ram'\nmemory = '1GiB'\n";
+
+#[test]
+fn memory_stands_in_place_of_path_and_size() {
+    let config = Config::parse(IN_MEMORY, "memory").unwrap();
+    let memory = ByteSize::gib(1);
+    assert_eq!(config.pools[0].place, PoolPlace::Memory { memory });
+    assert!(config.pools[0].is_volatile());
+    assert_eq!(config.pools[0].place.path(), None);
+    assert_eq!(config.pools[0].place.size(), Some(memory));
+}
+
 #[test]
 fn what_was_read_can_be_written_and_read_again() {
     let minimal = Config::parse(MINIMAL, "minimal").unwrap();
+    let in_memory = Config::parse(IN_MEMORY, "memory").unwrap();
     for config in [
         example("quickstart.toml"),
         example("appliance.toml"),
         minimal,
+        in_memory,
     ] {
         let text = toml::to_string(&config).unwrap();
         assert_eq!(Config::parse(&text, "written").unwrap(), config, "{text}");
@@ -84,6 +102,7 @@ fn values_at_their_limits_are_accepted() {
         "[[volume]]\nname = 'w'\npool = 'main'\nsize = '256TiB'\njournal = '4GiB'",
         "[[volume]]\nname = 'w'\npool = 'main'\nsize = '1MiB'\njournal = '16MiB'",
         "[[pool]]\nname = 'x'\npath = 'q'\nsize = '256TiB'\nmap_cache = '256GiB'",
+        "[[pool]]\nname = 'x'\nmemory = '64MiB'\n[[pool]]\nname = 'y'\nmemory = '1TiB'",
         "[metrics]\n[control]\n[log]",
     ] {
         let text = format!("{MINIMAL}{line}\n");

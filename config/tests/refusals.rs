@@ -174,6 +174,33 @@ fn pools() {
 
 #[test]
 #[rustfmt::skip] // one row a line
+fn pools_in_memory() {
+    check(
+        "[[pool]]\nname = 'm'\n",
+        &[
+            ("memory = '1MiB'", (3, 10), "pool.memory", "1MiB is less", "\"64MiB\" or more"),
+            ("memory = '2TiB'", (3, 10), "pool.memory", "2TiB is more", "\"1TiB\" or less"),
+            ("memory = '65537KiB'", (3, 10), "pool.memory", "multiple", "\"65MiB\""),
+            ("memory = '1GB'", (3, 10), "pool.memory", "not a size", "write \"1GiB\""),
+            ("memory = true", (3, 10), "pool.memory", "true or false stands", "with the quotes"),
+            ("memory = '1GiB'\npath = 'p'", (4, 8), "pool.path", "(line 3)", "remove memory"),
+            ("path = 'p'\nmemory = '1GiB'", (3, 8), "pool.path", "(line 4)", "or path"),
+            ("memory = '1GiB'\nsize = '1GiB'", (4, 8), "pool.size", "(line 3)", "remove size"),
+            ("size = '1GiB'", (1, 1), "pool.path", "missing", "path = \"var/main.pool\""),
+            ("memry = '1GiB'", (3, 1), "pool.memry", "no such key", "did you mean memory?"),
+        ],
+    );
+    let volume = "[[volume]]\nname='v'\npool='m'\nsize='1GiB'\n";
+    let found = refusal(&format!("[[pool]]\nname = 'm'\nmemory = '64MiB'\n{volume}"));
+    assert_eq!(
+        found.to_string(),
+        "c.toml:3:10: pool.memory: the journals of the volumes in pool \"m\" take 64MiB of its \
+         64MiB; make the pool larger than 64MiB, or the journals smaller"
+    );
+}
+
+#[test]
+#[rustfmt::skip] // one row a line
 fn volumes() {
     check(
         &format!("{POOL}[[volume]]\nname = 'v'\npool = 'main'\n"),

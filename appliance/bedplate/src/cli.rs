@@ -78,7 +78,7 @@ pub enum PoolCommand {
     Create(PoolCreate),
     /// Show the identity, geometry and volumes of a pool.
     Show {
-        /// File or block device of the pool.
+        /// File or block device of the pool, or the name of a pool in the running server's memory.
         path: PathBuf,
     },
 }

@@ -30,7 +30,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let client = || Client::new(&cli.socket);
     match cli.command {
         Command::Serve { config } => serve::run(&config)?,
-        Command::Pool(command) => commands::pool::run(command, cli.output)?,
+        Command::Pool(command) => commands::pool::run(&client(), command, cli.output)?,
         Command::Volume(command) => commands::client::volume(&client(), command, cli.output)?,
         Command::Status => commands::client::status(&client(), cli.output)?,
         Command::ConnectInfo { volume } => {
@@ -41,7 +41,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::Fsck { pool } => return commands::fsck::run(&pool, cli.output),
+        Command::Fsck { pool } => return commands::fsck::run(&client(), &pool, cli.output),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

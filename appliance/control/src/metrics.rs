@@ -121,6 +121,12 @@ impl Snapshot {
                 if pool.state == "ok" { 1.0 } else { 0.0 },
             )?;
         }
+        let help = "1 for a pool in memory, which keeps nothing";
+        let mut volatile = Family::gauge(encoder, "bedplate_pool_volatile", help)?;
+        for pool in pools {
+            let value = if pool.volatile { 1.0 } else { 0.0 };
+            volatile.set(vec![("pool", &pool.name)], value)?;
+        }
         Ok(())
     }
 
@@ -234,6 +240,20 @@ mod tests {
     use super::*;
     use crate::model::PoolStatus;
 
+    fn pool(name: &str, path: Option<&str>) -> PoolStatus {
+        PoolStatus {
+            name: name.into(),
+            path: path.map(str::to_owned),
+            volatile: path.is_none(),
+            uuid: "u".into(),
+            size_bytes: 100,
+            used_bytes: 40,
+            free_bytes: 60,
+            core: 0,
+            state: "failed: flush".into(),
+        }
+    }
+
     fn sample() -> Status {
         let stage = StageLatency {
             stage: "journal".into(),
@@ -257,16 +277,7 @@ mod tests {
             pid: 1,
             uptime_seconds: 5,
             cores: vec![],
-            pools: vec![PoolStatus {
-                name: "main".into(),
-                path: "p".into(),
-                uuid: "u".into(),
-                size_bytes: 100,
-                used_bytes: 40,
-                free_bytes: 60,
-                core: 0,
-                state: "failed: flush".into(),
-            }],
+            pools: vec![pool("main", Some("p")), pool("ram", None)],
             volumes: vec![VolumeStatus {
                 name: "demo".into(),
                 pool: "main".into(),
@@ -275,6 +286,7 @@ mod tests {
                 mapped_bytes: 0,
                 uuid: "u".into(),
                 nqn: "n".into(),
+                volatile: false,
                 state: "live".into(),
                 counters: Some(counters),
             }],
@@ -289,6 +301,8 @@ mod tests {
         for line in [
             "bedplate_connections 3.0",
             "bedplate_pool_ok{pool=\"main\"} 0.0",
+            "bedplate_pool_volatile{pool=\"main\"} 0.0",
+            "bedplate_pool_volatile{pool=\"ram\"} 1.0",
             "bedplate_volume_operations_total{volume=\"demo\",operation=\"write\"} 7",
             "bedplate_volume_journal_fill_ratio{volume=\"demo\"} 0.25",
         ] {

@@ -45,8 +45,10 @@ pub struct CoreStatus {
 pub struct PoolStatus {
     /// Name from the configuration.
     pub name: String,
-    /// File or block device.
-    pub path: String,
+    /// File or block device; none for a pool in memory.
+    pub path: Option<String>,
+    /// It is in memory and keeps nothing: its volumes are gone when the server ends.
+    pub volatile: bool,
     /// UUID written when the pool was created.
     pub uuid: String,
     /// Usable bytes.
@@ -74,10 +76,12 @@ pub struct VolumeStatus {
     pub block_bytes: u32,
     /// Bytes of the pool that it occupies.
     pub mapped_bytes: u64,
-    /// UUID; never changes.
+    /// UUID; never changes, except that a volatile volume is a new one at every start.
     pub uuid: String,
     /// NVMe Qualified Name hosts connect to.
     pub nqn: String,
+    /// Its pool is in memory: it keeps nothing and is gone when the server ends.
+    pub volatile: bool,
     /// `live`, or what is wrong and what to do.
     pub state: String,
     /// Counters since start; absent for a volume that is not served.

@@ -39,6 +39,7 @@ impl Appliance for InMemory {
             block_bytes: request.block_bytes.unwrap_or(4096),
             mapped_bytes: 0,
             uuid: String::new(),
+            volatile: false,
             state: "live".into(),
             counters: None,
         };

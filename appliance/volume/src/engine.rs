@@ -165,6 +165,13 @@ impl Engine {
             None => Device::open(path, block::OpenOptions::default()),
         };
         let device = device.map_err(|error| wrap(error.into()))?;
+        Self::create_pool_on(device, spec).await
+    }
+
+    /// As `create_pool`, on a device that is open; `file_bytes` of the spec says nothing here.
+    pub async fn create_pool_on(device: Device, spec: &PoolSpec) -> Result<(), VolumeError> {
+        let path = device.path().to_owned();
+        let wrap = |error: StoreError| pool_error(&path, "create", error);
         let create = CreateOptions {
             name: spec.name.clone(),
             overwrite: spec.overwrite,
@@ -182,6 +189,17 @@ impl Engine {
         let wrap = |error: StoreError| pool_error(&options.path, "open", error);
         let device = Device::open(&options.path, block::OpenOptions::default());
         let device = device.map_err(|error| wrap(error.into()))?;
+        Self::open_on(device, options).await
+    }
+
+    /// As `open`, on a device that is open, such as one in memory; `path` of the options says
+    /// nothing here.
+    pub async fn open_on(
+        device: Device,
+        options: EngineOptions,
+    ) -> Result<(Engine, OpenReport), VolumeError> {
+        let path = device.path().to_owned();
+        let wrap = |error: StoreError| pool_error(&path, "open", error);
         let store_options = store::OpenOptions {
             leaf_cache_bytes: options.map_cache_bytes,
             ..store::OpenOptions::default()

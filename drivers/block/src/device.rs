@@ -10,9 +10,11 @@ use reactor::buf::{Buf, BufList};
 use reactor::fs;
 
 use crate::BLOCK_BYTES;
+use crate::backend::Backend;
 use crate::counters::{Counters, add};
 use crate::error::{BlockError, Operation};
 use crate::flush::{FlushQueue, Step};
+use crate::memory::Memory;
 
 /// How a device is opened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,11 +36,6 @@ pub struct Geometry {
     pub is_block_device: bool,
     /// `discard` gives space back; otherwise it does nothing.
     pub supports_discard: bool,
-}
-
-/// The kinds of device. More come as more variants: passthrough, memory, remote.
-enum Backend {
-    File(fs::File),
 }
 
 struct Inner {
@@ -101,18 +98,56 @@ impl Device {
             is_block_device: info.is_block_device,
             supports_discard: info.supports_discard,
         };
-        Ok(Device(Rc::new(Inner {
-            path: path.to_owned(),
-            backend: Backend::File(file),
+        let backend = Backend::File(file);
+        Ok(Device::new(
+            path.to_owned(),
+            backend,
             geometry,
-            read_only: options.read_only,
+            options.read_only,
+        ))
+    }
+
+    /// A device of `len_bytes` in the memory of this process, full of zeroes. It keeps nothing:
+    /// what was written is gone with the last clone. For measuring what is above a device.
+    ///
+    /// `name` stands in messages, as `memory:NAME`. Memory is taken when it is first touched.
+    /// Operations complete at once, but for a turn given to other tasks every 1 MiB; a flush
+    /// costs nothing. Errors: `NoMemory`, when the system does not promise that much.
+    pub fn in_memory(name: &str, len_bytes: u64) -> Result<Device, BlockError> {
+        let path = PathBuf::from(format!("memory:{name}"));
+        let len_bytes = len_bytes / BLOCK_BYTES * BLOCK_BYTES;
+        let mapped = usize::try_from(len_bytes)
+            .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))
+            .and_then(Memory::map);
+        let memory = mapped.map_err(|error| BlockError::NoMemory {
+            path: path.clone(),
+            len_bytes,
+            kind: error.kind(),
+            code: error.raw_os_error(),
+        })?;
+        let geometry = Geometry {
+            len_bytes,
+            logical_block_bytes: BLOCK_BYTES as u32,
+            volatile_cache: false,
+            is_block_device: false,
+            supports_discard: true,
+        };
+        Ok(Device::new(path, Backend::Memory(memory), geometry, false))
+    }
+
+    fn new(path: PathBuf, backend: Backend, geometry: Geometry, read_only: bool) -> Device {
+        Device(Rc::new(Inner {
+            path,
+            backend,
+            geometry,
+            read_only,
             failed: Cell::new(false),
             flush: FlushQueue::default(),
             counters: Arc::default(),
-        })))
+        }))
     }
 
-    /// Where it was opened.
+    /// Where it was opened; `memory:NAME` for one in memory.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
@@ -141,8 +176,7 @@ impl Device {
         if let Err(error) = self.check(Operation::Read, offset, len_bytes) {
             return (Err(error), buf);
         }
-        let Backend::File(file) = &self.0.backend;
-        let (result, buf) = file.read_at(offset, buf).await;
+        let (result, buf) = self.0.backend.read(offset, buf).await;
         (self.finish(Operation::Read, offset, len_bytes, result), buf)
     }
 
@@ -152,8 +186,7 @@ impl Device {
         if let Err(error) = self.check(Operation::Read, offset, len_bytes) {
             return (Err(error), list);
         }
-        let Backend::File(file) = &self.0.backend;
-        let (result, list) = file.read_list_at(offset, list).await;
+        let (result, list) = self.0.backend.read_list(offset, list).await;
         (
             self.finish(Operation::Read, offset, len_bytes, result),
             list,
@@ -171,8 +204,7 @@ impl Device {
         if let Err(error) = self.check(Operation::Write, offset, len_bytes) {
             return (Err(error), list);
         }
-        let Backend::File(file) = &self.0.backend;
-        let (result, list) = file.write_at(offset, list).await;
+        let (result, list) = self.0.backend.write(offset, list).await;
         (
             self.finish(Operation::Write, offset, len_bytes, result),
             list,
@@ -199,8 +231,7 @@ impl Device {
                 Step::Done => return Ok(()),
                 Step::Wait => inner.flush.wait().await,
                 Step::Lead(lead) => {
-                    let Backend::File(file) = &inner.backend;
-                    let result = file.sync().await;
+                    let result = inner.backend.sync().await;
                     inner.failed.set(inner.failed.get() || result.is_err());
                     self.finish(Operation::Flush, 0, 0, result)?;
                     lead.complete();
@@ -217,8 +248,7 @@ impl Device {
         if !self.0.geometry.supports_discard {
             return Ok(());
         }
-        let Backend::File(file) = &self.0.backend;
-        let result = file.discard(offset, len_bytes).await;
+        let result = self.0.backend.discard(offset, len_bytes).await;
         self.finish(Operation::Discard, offset, len_bytes, result)
     }
 

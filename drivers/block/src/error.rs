@@ -59,6 +59,21 @@ pub enum BlockError {
         /// What was to be opened.
         path: PathBuf,
     },
+    /// The system does not promise this much memory to one process.
+    #[error(
+        "{path}: {len_bytes} bytes of memory cannot be had: {}; make it smaller",
+        describe(*kind, *code)
+    )]
+    NoMemory {
+        /// The device that was to be made.
+        path: PathBuf,
+        /// Length asked for.
+        len_bytes: u64,
+        /// The kind of failure.
+        kind: io::ErrorKind,
+        /// The operating system's number of it.
+        code: Option<i32>,
+    },
     /// The operating system refused.
     #[error("{path}: {operation} of {len_bytes} bytes at {offset} failed: {}", describe(*kind, *code))]
     Io {

@@ -1,4 +1,4 @@
-//! Block devices: an `O_DIRECT` file or disk behind one type.
+//! Block devices: an `O_DIRECT` file or disk, or memory for measurements, behind one type.
 //!
 //! A [`Device`] moves whole 4 KiB blocks between `reactor` buffers and the disk. It adds what
 //! everything above needs and the kernel does not give: bounds, a flush that many callers share,
@@ -8,10 +8,12 @@
 //! are lost in any combination at power loss until a flush that began after them completed.
 #![forbid(unsafe_code)]
 
+mod backend;
 mod counters;
 mod device;
 mod error;
 mod flush;
+mod memory;
 
 pub use counters::{Counters, CountersSnapshot};
 pub use device::{Device, Geometry, OpenOptions};

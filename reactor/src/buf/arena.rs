@@ -1,10 +1,12 @@
-//! The memory of a pool, and [`Buf`]: a counted slice of one buffer in it.
+//! The memory of a pool, and [`Buf`]: a counted slice of one buffer in it. Also [`Region`]: mapped
+//! memory that no pool cuts up.
 //!
 //! Why it is sound: a buffer's bytes belong to whoever holds its `Buf`s. The count of a buffer is
 //! the number of its `Buf`s; bytes are written only through `&mut Buf` while the count is one, and
 //! read only through a shared borrow. Operations in flight hold a `Buf`, so nobody else can write
 //! what the kernel reads, or see what the kernel writes. A fresh arena is zeroed by the kernel, so
-//! every byte is always initialised.
+//! every byte is always initialised. A `Region` has no `Buf`s: its bytes are borrowed like any
+//! other value's.
 #![expect(unsafe_code, reason = "slices of mapped memory, shared by count")]
 
 use std::fmt;
@@ -19,6 +21,9 @@ use super::pool::Shared;
 
 /// Size of a huge page.
 const HUGE_BYTES: usize = 2 << 20;
+
+/// Most a process can map with the usual 47 bits of addresses; keeps lengths from overflowing.
+const REGION_BYTES_MAX: usize = 1 << 47;
 
 /// Mapped, zeroed, page-aligned memory.
 pub(super) struct Arena {
@@ -58,6 +63,22 @@ impl Arena {
     /// Where it is and how long.
     pub(super) fn extent(&self) -> (*mut u8, usize) {
         (self.start.as_ptr(), self.len_bytes)
+    }
+
+    /// Asks for large pages where none were set aside: fewer faults and fewer misses in the
+    /// processor's table of pages. A kernel without them refuses the advice, and that is fine.
+    fn advise_large_pages(&self) {
+        #[cfg(not(miri))]
+        if !self.is_huge {
+            // SAFETY: the range is our own mapping, and the advice changes no byte of it.
+            unsafe {
+                libc::madvise(
+                    self.start.as_ptr().cast(),
+                    self.len_bytes,
+                    libc::MADV_HUGEPAGE,
+                );
+            }
+        }
     }
 
     fn at(&self, offset: usize, len_bytes: usize) -> NonNull<u8> {
@@ -100,6 +121,7 @@ fn layout(len_bytes: usize) -> std::alloc::Layout {
 impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: `map` made it with this length, and no `Buf` is left: each holds the pool alive.
+        // A `Region` ends with no borrow of it left.
         #[cfg(not(miri))]
         unsafe {
             libc::munmap(self.start.as_ptr().cast(), self.len_bytes);
@@ -109,6 +131,55 @@ impl Drop for Arena {
         unsafe {
             std::alloc::dealloc(self.start.as_ptr(), layout(self.len_bytes));
         }
+    }
+}
+
+/// Mapped memory of one owner, outside of any pool: zeroes until something is written to it.
+///
+/// A page takes memory when it is first touched, so a region costs what is used of it.
+pub struct Region {
+    arena: Arena,
+    len_bytes: usize,
+}
+
+impl Region {
+    /// Maps `len_bytes` bytes: in huge pages when enough of them are free, else in ordinary ones,
+    /// of which the kernel is asked to make large ones.
+    ///
+    /// Errors: `InvalidInput` for no bytes, or more than any machine can map; what the kernel says
+    /// (`OutOfMemory`: it would not promise that much). Cost: system calls; the length does not
+    /// matter.
+    pub fn map(len_bytes: usize) -> io::Result<Region> {
+        if !(1..=REGION_BYTES_MAX).contains(&len_bytes) {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        let arena = Arena::map(len_bytes)?;
+        arena.advise_large_pages();
+        Ok(Region { arena, len_bytes })
+    }
+
+    /// Whether it lies in huge pages that were set aside for such use.
+    pub fn is_huge(&self) -> bool {
+        self.arena.is_huge
+    }
+
+    /// All of its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: in bounds (`map` asked for this length), initialised (the kernel maps zeroes),
+        // and nobody writes: the arena is ours alone and is written through `&mut self` only.
+        unsafe { slice::from_raw_parts(self.arena.start.as_ptr(), self.len_bytes) }
+    }
+
+    /// All of its bytes, for writing.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; the exclusive borrow keeps every other access away.
+        unsafe { slice::from_raw_parts_mut(self.arena.start.as_ptr(), self.len_bytes) }
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Region({} bytes)", self.len_bytes)
     }
 }
 

@@ -8,7 +8,7 @@ mod list;
 mod pool;
 mod waiters;
 
-pub use arena::Buf;
+pub use arena::{Buf, Region};
 pub use list::BufList;
 pub use pool::{Alloc, BufPool, MAX_BUF_BYTES};
 

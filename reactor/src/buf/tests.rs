@@ -120,3 +120,28 @@ fn buffers_move_between_threads() {
     assert_send::<BufList>();
     assert_send::<BufPool>();
 }
+
+#[test]
+fn a_region_is_zero_until_it_is_written() {
+    let mut region = Region::map((8 << 20) + 4096).unwrap();
+    assert_eq!(region.bytes().len(), (8 << 20) + 4096);
+    assert_eq!(region.bytes().as_ptr() as usize % 4096, 0);
+    let end = region.bytes().len() - 1;
+    region.bytes_mut()[end] = 7;
+    let bytes = region.bytes();
+    assert_eq!((bytes[0], bytes[end - 1], bytes[end]), (0, 0, 7));
+}
+
+#[test]
+fn an_impossible_region_is_refused() {
+    for len_bytes in [0, (1 << 47) + 1, usize::MAX] {
+        let error = Region::map(len_bytes).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    }
+    #[cfg(not(miri))]
+    assert_eq!(
+        Region::map(1 << 47).unwrap_err().kind(),
+        std::io::ErrorKind::OutOfMemory,
+        "the kernel does not promise all addresses there are"
+    );
+}

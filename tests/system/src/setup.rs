@@ -27,6 +27,8 @@ pub struct PoolSpec {
     pub name: String,
     /// Size as written.
     pub size: String,
+    /// In the memory of the server, in place of a file.
+    pub in_memory: bool,
     /// Journal ring of each volume as written.
     pub journal: String,
 }
@@ -96,9 +98,19 @@ impl Setup {
         self.pools.push(PoolSpec {
             name,
             size,
+            in_memory: false,
             journal: "16MiB".to_owned(),
         });
         self
+    }
+
+    /// Adds a pool in memory, which keeps nothing.
+    #[must_use]
+    pub fn pool_in_memory(self, name: &str, size: &str) -> Self {
+        let mut setup = self.pool(name, size);
+        let pool = setup.pools.last_mut().expect("just added");
+        pool.in_memory = true;
+        setup
     }
 
     /// Adds a volume to the last pool.
@@ -150,12 +162,17 @@ impl Setup {
             let PoolSpec {
                 name,
                 size,
+                in_memory,
                 journal,
             } = pool;
+            let place = if *in_memory {
+                format!("memory = \"{size}\"")
+            } else {
+                format!("path = \"{name}.pool\"\nsize = \"{size}\"")
+            };
             let _ = write!(
                 text,
-                "[[pool]]\nname = \"{name}\"\npath = \"{name}.pool\"\nsize = \"{size}\"\n\
-                 journal = \"{journal}\"\n"
+                "[[pool]]\nname = \"{name}\"\n{place}\njournal = \"{journal}\"\n"
             );
         }
         for volume in &self.volumes {

@@ -1,9 +1,10 @@
 //! Commands that ask the running server: volume, status, connect-info.
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
 
 use control::client::{Client, ClientError};
-use control::model::{ConnectInfo, CreateVolume, Deleted, Status, VolumeStatus};
+use control::model::{ConnectInfo, CreateVolume, Deleted, PoolStatus, Status, VolumeStatus};
 
 use crate::cli::{Output, VolumeCommand, VolumeCreate};
 use crate::output::{bytes, fields, percent, print, table};
@@ -109,11 +110,17 @@ pub fn status(client: &Client, output: Output) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The state, and that nothing is kept where that is so: every listing says it.
+fn state_text(state: &str, volatile: bool) -> String {
+    let note = if volatile { ", keeps nothing" } else { "" };
+    format!("{state}{note}")
+}
+
 fn volume_text(volume: &VolumeStatus) -> String {
     let mut text = fields(&[
         ("name", volume.name.clone()),
         ("pool", volume.pool.clone()),
-        ("state", volume.state.clone()),
+        ("state", state_text(&volume.state, volume.volatile)),
         (
             "size",
             format!("{} ({} bytes)", bytes(volume.size_bytes), volume.size_bytes),
@@ -137,7 +144,7 @@ fn volumes_text(all: &[VolumeStatus]) -> String {
                 bytes(v.size_bytes),
                 bytes(v.mapped_bytes),
                 v.block_bytes.to_string(),
-                v.state.clone(),
+                state_text(&v.state, v.volatile),
                 v.nqn.clone(),
             ]
         })
@@ -234,8 +241,8 @@ fn pools_text(status: &Status) -> String {
                 bytes(p.used_bytes),
                 bytes(p.free_bytes),
                 p.core.to_string(),
-                p.state.clone(),
-                p.path.clone(),
+                state_text(&p.state, p.volatile),
+                place_text(p),
             ]
         })
         .collect();
@@ -243,6 +250,32 @@ fn pools_text(status: &Status) -> String {
         &["POOL", "SIZE", "USED", "FREE", "CORE", "STATE", "PATH"],
         &rows,
     )
+}
+
+fn place_text(pool: &PoolStatus) -> String {
+    pool.path.clone().unwrap_or_else(|| "in memory".into())
+}
+
+/// `bedplate pool show NAME`, of a pool that only the running server has.
+pub fn pool_text(pool: &PoolStatus) -> String {
+    fields(&[
+        ("pool", pool.name.clone()),
+        ("path", place_text(pool)),
+        ("uuid", pool.uuid.clone()),
+        ("size", bytes(pool.size_bytes)),
+        ("free", bytes(pool.free_bytes)),
+        ("state", state_text(&pool.state, pool.volatile)),
+    ])
+}
+
+/// The pool in the memory of the running server that `path` names.
+///
+/// Such a pool has no path, so people name it by its name. None when something is at `path`, when
+/// there is no server to ask, or when it has no such pool.
+pub fn pool_in_memory(client: &Client, path: &Path) -> Option<PoolStatus> {
+    let name = path.to_str().filter(|_| !path.exists())?;
+    let pools: Vec<PoolStatus> = run(client.get("/v1/pools")).ok()?;
+    pools.into_iter().find(|p| p.volatile && p.name == name)
 }
 
 fn engine_text(all: &[VolumeStatus]) -> String {

@@ -6,14 +6,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use config::{Config, PoolConfig};
+use config::{ByteSize, Config, PoolConfig, PoolPlace};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::statvfs;
 use serde::Serialize;
 
 use crate::cli::Output;
 use crate::output::{bytes, print, table};
-use crate::serve::plan;
+use crate::serve::{memory, plan};
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -157,12 +157,16 @@ fn io_uring() -> Vec<Check> {
 
 fn configured(config: &Config) -> Vec<Check> {
     let mut checks = Vec::new();
-    if let Err(e) = plan::plan(config) {
-        checks.push(Check::new(
+    match plan::plan(config) {
+        Ok(plans) => checks.extend(memory::check(config, plans.len()).err().map(|e| {
+            let name = "pools in memory";
+            Check::new(name, Verdict::Problem, e.to_string())
+        })),
+        Err(e) => checks.push(Check::new(
             "[reactor] cores",
             Verdict::Problem,
             e.to_string(),
-        ));
+        )),
     }
     checks.extend(config.pools.iter().map(pool));
     let metrics = config.metrics.listen.iter();
@@ -178,11 +182,21 @@ fn configured(config: &Config) -> Vec<Check> {
 }
 
 fn pool(pool: &PoolConfig) -> Check {
-    let name = format!("pool {}", pool.name);
-    let (verdict, detail) = match fs::metadata(&pool.path) {
-        Ok(found) if found.file_type().is_block_device() => block_device(&pool.path),
+    let (verdict, detail) = match &pool.place {
+        PoolPlace::Path { path, size } => pool_at_path(path, *size),
+        PoolPlace::Memory { memory } => (
+            Verdict::Note,
+            format!("{memory} of memory: it keeps nothing, its volumes are empty at every start"),
+        ),
+    };
+    Check::new(format!("pool {}", pool.name), verdict, detail)
+}
+
+fn pool_at_path(path: &Path, size: Option<ByteSize>) -> (Verdict, String) {
+    match fs::metadata(path) {
+        Ok(found) if found.file_type().is_block_device() => block_device(path),
         Ok(found) if found.file_type().is_char_device() => {
-            let path = pool.path.display();
+            let path = path.display();
             (
                 Verdict::Ok,
                 format!("NVMe generic device {path}: commands go past the block layer"),
@@ -193,10 +207,9 @@ fn pool(pool: &PoolConfig) -> Check {
             Verdict::Problem,
             "neither a file nor a block device: change `path`".into(),
         ),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => missing_pool(pool),
-        Err(e) => (Verdict::Problem, format!("{}: {e}", pool.path.display())),
-    };
-    Check::new(name, verdict, detail)
+        Err(e) if e.kind() == io::ErrorKind::NotFound => missing_pool(path, size),
+        Err(e) => (Verdict::Problem, format!("{}: {e}", path.display())),
+    }
 }
 
 fn block_device(path: &Path) -> (Verdict, String) {
@@ -218,15 +231,15 @@ fn block_device(path: &Path) -> (Verdict, String) {
     }
 }
 
-fn missing_pool(pool: &PoolConfig) -> (Verdict, String) {
-    let Some(size) = pool.size else {
+fn missing_pool(path: &Path, size: Option<ByteSize>) -> (Verdict, String) {
+    let Some(size) = size else {
         let text = format!(
             "{} is missing and has no `size` to make it with",
-            pool.path.display()
+            path.display()
         );
         return (Verdict::Problem, text);
     };
-    let folder = pool.path.parent().filter(|f| !f.as_os_str().is_empty());
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     match statvfs(folder) {
         Err(e) => (
@@ -286,6 +299,22 @@ mod tests {
         let check = pool(&pool_at("/nonexistent/folder/p"));
         assert_eq!(check.verdict, Verdict::Problem);
         assert!(check.detail.contains("/nonexistent/folder"), "{check:?}");
+    }
+
+    #[test]
+    fn a_pool_in_memory_is_noted_and_more_than_there_is_is_a_problem() {
+        let in_memory = |size: &str| {
+            let text = format!("[[pool]]\nname='ram'\nmemory='{size}'\n");
+            Config::parse(&text, "t").unwrap()
+        };
+        let check = pool(&in_memory("64MiB").pools[0]);
+        assert_eq!(check.verdict, Verdict::Note);
+        assert!(check.detail.contains("keeps nothing"), "{check:?}");
+        let mut config = in_memory("1TiB");
+        config.pools = vec![config.pools.remove(0); 64];
+        let checks = configured(&config);
+        let problem = checks.iter().find(|c| c.check == "pools in memory");
+        assert_eq!(problem.expect("64 TiB").verdict, Verdict::Problem);
     }
 
     #[test]

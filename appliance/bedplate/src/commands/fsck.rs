@@ -4,13 +4,16 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use block::{Device, OpenOptions};
+use control::client::Client;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use store::fsck::{Finding, FsckOptions, FsckProgress, FsckReport};
 
+use super::client::pool_in_memory;
 use super::offline;
+use super::pool::in_memory;
 use crate::cli::Output;
 use crate::output::print;
 
@@ -35,7 +38,10 @@ struct Line {
 }
 
 /// Checks the pool at `path`; 0 clean, 1 damaged. An error means that it could not be checked.
-pub fn run(path: &Path, output: Output) -> anyhow::Result<ExitCode> {
+pub fn run(client: &Client, path: &Path, output: Output) -> anyhow::Result<ExitCode> {
+    if pool_in_memory(client, path).is_some() {
+        bail!("nothing was checked: {}", in_memory(path));
+    }
     let target = path.to_owned();
     let report = offline::run(async move {
         let device = Device::open(&target, OpenOptions { read_only: true })?;

@@ -1,13 +1,16 @@
-//! `bedplate pool create` and `pool show`, on a pool that no server uses.
+//! `bedplate pool create` and `pool show`, on a pool that no server uses. One that is in the memory
+//! of the running server is shown by asking it.
 
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use block::{Device, OpenOptions};
+use control::client::Client;
 use serde::Serialize;
 use store::{CLUSTER_BYTES, CreateOptions, Pool, VolumeRecord};
 use uuid::Uuid;
 
+use super::client::{pool_in_memory, pool_text};
 use super::offline;
 use crate::cli::{Output, PoolCommand, PoolCreate};
 use crate::output::{bytes, fields, print, table};
@@ -22,6 +25,8 @@ struct Shown {
     closed_cleanly: bool,
     size_bytes: u64,
     free_bytes: u64,
+    /// Always false: a pool in memory is shown as the server describes it.
+    volatile: bool,
     volumes: Vec<ShownVolume>,
 }
 
@@ -36,15 +41,22 @@ struct ShownVolume {
     state: String,
 }
 
-/// Runs one of the pool commands.
-pub fn run(command: PoolCommand, output: Output) -> anyhow::Result<()> {
+/// Runs one of the pool commands; `client` asks the running server, if there is one.
+pub fn run(client: &Client, command: PoolCommand, output: Output) -> anyhow::Result<()> {
     let shown = match command {
         PoolCommand::Create(create) => {
             let path = create.path.clone();
+            if create.size.is_none() && pool_in_memory(client, &path).is_some() {
+                bail!("no pool was made: {}", in_memory(&path));
+            }
             offline::run(self::create(create))
                 .with_context(|| format!("no pool was made at {}", path.display()))?
         }
         PoolCommand::Show { path } => {
+            if let Some(pool) = pool_in_memory(client, &path) {
+                print(output, &pool, pool_text);
+                return Ok(());
+            }
             let target = path.clone();
             offline::run(async move { show(&target).await })
                 .with_context(|| format!("{} cannot be shown", path.display()))?
@@ -52,6 +64,15 @@ pub fn run(command: PoolCommand, output: Output) -> anyhow::Result<()> {
     };
     print(output, &shown, text);
     Ok(())
+}
+
+/// Why a command that needs a file or device cannot work on this one.
+pub fn in_memory(name: &Path) -> String {
+    format!(
+        "'{}' is a pool in the memory of the running server and keeps nothing: only `bedplate \
+         serve` makes such a pool, and `bedplate pool show` and `bedplate status` show it",
+        name.display()
+    )
 }
 
 async fn create(create: PoolCreate) -> anyhow::Result<Shown> {
@@ -92,6 +113,7 @@ fn describe(path: &Path, pool: &Pool) -> Shown {
         closed_cleanly: pool.opened_clean(),
         size_bytes: clusters(space.clusters_total),
         free_bytes: clusters(space.free),
+        volatile: false,
         volumes: pool.records().iter().map(|record| volume(record)).collect(),
     }
 }

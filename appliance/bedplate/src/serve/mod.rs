@@ -1,13 +1,14 @@
 //! `bedplate serve`: boot, run, stop.
 //!
-//! Boot goes in steps that each can refuse: configuration, core plan, management socket, then on the
-//! data cores the addresses of the listeners, pools and volumes. The listeners open only when all
-//! volumes are there. Nothing is announced before it works.
+//! Boot goes in steps that each can refuse: configuration, core plan, memory, management socket,
+//! then on the data cores the addresses of the listeners, pools and volumes. The listeners open only
+//! when all volumes are there. Nothing is announced before it works.
 
 pub mod appliance;
 pub mod connect;
 mod core;
 mod logging;
+pub mod memory;
 mod messages;
 pub mod plan;
 mod pools;
@@ -47,6 +48,7 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let config = Config::load(path)?;
     logging::start(&config.log);
     let plans = plan::plan(&config)?;
+    memory::check(&config, plans.len())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -228,6 +230,13 @@ async fn announce(
 ) -> anyhow::Result<()> {
     use control::Appliance;
     let status = cores.status().await?;
+    for pool in status.pools.iter().filter(|pool| pool.volatile) {
+        println!(
+            "warning: pool {} is in memory and keeps nothing: its volumes are gone when this \
+             server ends",
+            pool.name
+        );
+    }
     for listener in &status.listeners {
         println!("ready: {} {}", listener.kind, listener.address);
     }
@@ -236,7 +245,12 @@ async fn announce(
         println!("ready: metrics http://{}/metrics", listener.local_addr()?);
     }
     for volume in status.volumes.iter().filter(|v| v.state == "live") {
-        println!("\nvolume {}:", volume.name);
+        let note = if volume.volatile {
+            " (keeps nothing)"
+        } else {
+            ""
+        };
+        println!("\nvolume {}{note}:", volume.name);
         for command in connect::info(&volume.name, &volume.nqn, &status.listeners).commands {
             println!("  {command}");
         }

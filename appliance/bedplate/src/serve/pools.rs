@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use block::{Device, OpenOptions};
-use config::{PoolConfig, VolumeConfig};
+use config::{ByteSize, Name, PoolConfig, PoolPlace, VolumeConfig};
 use volume::{Engine, EngineOptions, OpenReport, Outcome, PoolSpec, VolumeSpec};
 
 /// An open pool and what opening found.
@@ -24,11 +24,7 @@ pub struct OpenPool {
 /// volume is no error: it is listed and not served, the others are.
 pub async fn open(pool: &PoolConfig, volumes: &[VolumeConfig]) -> anyhow::Result<OpenPool> {
     let context = || format!("pool '{}'", pool.name);
-    create_when_missing(pool).await.with_context(context)?;
-    let mut options = EngineOptions::new(&pool.path);
-    options.map_cache_bytes = pool.map_cache.bytes() as usize;
-    options.journal_bytes = pool.journal.bytes();
-    let (engine, report) = Engine::open(options).await.with_context(context)?;
+    let (engine, report) = open_engine(pool).await.with_context(context)?;
     let made = finish_open(pool, volumes, &engine, report)
         .await
         .with_context(context);
@@ -49,29 +45,65 @@ pub async fn open(pool: &PoolConfig, volumes: &[VolumeConfig]) -> anyhow::Result
     }
 }
 
-async fn create_when_missing(pool: &PoolConfig) -> anyhow::Result<()> {
-    if pool.path.try_exists()? {
+async fn open_engine(pool: &PoolConfig) -> anyhow::Result<(Engine, OpenReport)> {
+    let options = |path: &Path| EngineOptions {
+        map_cache_bytes: pool.map_cache.bytes() as usize,
+        journal_bytes: pool.journal.bytes(),
+        ..EngineOptions::new(path)
+    };
+    match &pool.place {
+        PoolPlace::Path { path, size } => {
+            create_when_missing(&pool.name, path, *size).await?;
+            Ok(Engine::open(options(path)).await?)
+        }
+        PoolPlace::Memory { memory } => {
+            let device = make_in_memory(&pool.name, *memory).await?;
+            let options = options(device.path());
+            Ok(Engine::open_on(device, options).await?)
+        }
+    }
+}
+
+/// A pool that holds nothing, on a device that nothing outlives.
+async fn make_in_memory(name: &Name, size: ByteSize) -> anyhow::Result<Device> {
+    tracing::warn!(pool = %name, %size, "the pool is in memory: it is empty now and keeps nothing");
+    let device = Device::in_memory(name.as_str(), size.bytes())?;
+    let spec = PoolSpec {
+        name: name.to_string(),
+        file_bytes: None,
+        overwrite: false,
+    };
+    Engine::create_pool_on(device.clone(), &spec).await?;
+    Ok(device)
+}
+
+async fn create_when_missing(
+    name: &Name,
+    path: &Path,
+    size: Option<ByteSize>,
+) -> anyhow::Result<()> {
+    if path.try_exists()? {
         return Ok(());
     }
-    let Some(size) = pool.size else {
+    let Some(size) = size else {
         bail!(
             "{} does not exist, and without `size` it is not made: add `size`, or correct `path`",
-            pool.path.display()
+            path.display()
         );
     };
-    tracing::info!(pool = %pool.name, path = %pool.path.display(), %size, "making the pool");
+    tracing::info!(pool = %name, path = %path.display(), %size, "making the pool");
     let spec = PoolSpec {
-        name: pool.name.to_string(),
+        name: name.to_string(),
         file_bytes: Some(size.bytes()),
         overwrite: false,
     };
-    let unfinished = unfinished_path(&pool.path);
+    let unfinished = unfinished_path(path);
     remove_unfinished(&unfinished)?;
     Engine::create_pool(&unfinished, &spec).await?;
     // crash here: an unfinished file, which the next start removes, and no pool yet.
-    std::fs::rename(&unfinished, &pool.path)?;
+    std::fs::rename(&unfinished, path)?;
     // The name is durable with its folder; the file is since it was made.
-    let folder = pool.path.parent().filter(|f| !f.as_os_str().is_empty());
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
     Ok(())
 }
@@ -103,7 +135,7 @@ async fn finish_open(
     if *report.pool != *pool.name.as_str() {
         bail!(
             "{} is the pool '{}': correct `name` or `path`; nothing was changed",
-            pool.path.display(),
+            pool.place,
             report.pool
         );
     }

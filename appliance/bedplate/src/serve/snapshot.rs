@@ -31,7 +31,8 @@ fn pool(core: &Core, pool: &OpenPool) -> PoolStatus {
     let clusters = |count: u32| u64::from(count) * CLUSTER_BYTES;
     PoolStatus {
         name: pool.config.name.to_string(),
-        path: pool.config.path.display().to_string(),
+        path: pool.config.place.path().map(|p| p.display().to_string()),
+        volatile: pool.config.is_volatile(),
         uuid: Uuid::from_bytes(pool.engine.uuid()).to_string(),
         size_bytes: clusters(space.clusters_total),
         used_bytes: clusters(space.clusters_total - space.free),
@@ -55,6 +56,7 @@ pub fn volumes(core: &Core, pool: &OpenPool) -> Vec<VolumeStatus> {
             block_bytes: listing.block_bytes,
             mapped_bytes: listing.mapped_bytes,
             uuid: Uuid::from_bytes(listing.uuid).to_string(),
+            volatile: pool.config.is_volatile(),
             state: state(pool, &listing, exported.contains(&nqn)),
             counters: metrics.map(|(_, snapshot)| volume_counters(snapshot)),
             nqn,
