@@ -30,6 +30,8 @@ const MAX_SCRATCH_PAGES: usize = 64;
 const MAX_MOVES: u32 = 64;
 /// Verify reads this much at a time.
 const VERIFY_PAGES: u64 = 64;
+/// How often a page that is about to be moved or judged is read before it counts as lost.
+pub(crate) const READ_TRIES: usize = 3;
 
 /// Where a page's newest data was when it was looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

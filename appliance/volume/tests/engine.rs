@@ -248,27 +248,7 @@ fn a_full_pool_refuses_writes_and_keeps_what_it_has() {
             .create_volume(spec("demo", 64 << 20, 4096))
             .await
             .expect("create");
-        let mut written = 0;
-        let error = loop {
-            let data = filled(4096, 1 + (written % 250) as u8).await;
-            match run(
-                &volume,
-                Command::Write {
-                    lba: written * 64,
-                    data,
-                },
-            )
-            .await
-            {
-                Ok(_) => written += 1,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.kind(), ErrorKind::PoolFull, "{error}");
-        assert!(written > 40, "only {written} clusters in a pool of 32 MiB");
-        for cluster in 0..written {
-            expect(&volume, cluster * 64, 1, 1 + (cluster % 250) as u8).await;
-        }
+        let written = fill_pool(&volume, 40).await;
         // Overwriting needs no space, and trimming makes some.
         write(&volume, 0, 4096, 251).await;
         let zeroes = Command::WriteZeroes {

@@ -7,7 +7,7 @@ use block::Device;
 use common::model::Model;
 use common::work::{Mix, Worker, check_all, shared};
 use common::*;
-use volume::{BlockRange, Command, Engine, ErrorKind, OpenReport, PoolSpec, Ranges};
+use volume::{BlockRange, Command, Engine, OpenReport, PoolSpec, Ranges};
 
 async fn made(len_bytes: u64) -> Device {
     let device = Device::in_memory("main", len_bytes).expect("memory");
@@ -119,20 +119,7 @@ fn a_full_pool_refuses_writes_and_keeps_what_it_has() {
         let (engine, _) = opened(&made(32 << 20).await).await;
         let new = engine.create_volume(spec("demo", 64 << 20, 4096)).await;
         let volume = new.expect("create");
-        let mut written = 0;
-        let error = loop {
-            let data = filled(4096, 1 + (written % 250) as u8).await;
-            let lba = written * 64;
-            match run(&volume, Command::Write { lba, data }).await {
-                Ok(_) => written += 1,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.kind(), ErrorKind::PoolFull, "{error}");
-        assert!(written > 40, "only {written} clusters in 32 MiB");
-        for cluster in 0..written {
-            expect(&volume, cluster * 64, 1, 1 + (cluster % 250) as u8).await;
-        }
+        let written = fill_pool(&volume, 40).await;
         let zeroes = Command::WriteZeroes {
             lba: 64,
             block_count: 64 * 8,

@@ -22,7 +22,7 @@ use store::Pool;
 use crate::checkers::format::check_image;
 use crate::client::Weather;
 use crate::ledger::Totals;
-use crate::life::{DISK, Progress, Task, serve};
+use crate::life::{DISK, Progress, Task};
 use crate::plan::{Class, Habits, Plan};
 use crate::run::{Failure, NODE, Outcome, Runner};
 
@@ -101,12 +101,8 @@ impl Runner {
             shut_down: true,
             weather,
         };
-        let context = self.context(task);
-        let (progress, ledger) = (context.progress.clone(), self.ledger.clone());
-        self.world.start(NODE, 1, move |_| serve(context.clone()));
-        let ended = self.world.try_run_until(LIFE_LIMIT, |world| {
-            !world.is_up(NODE) || ledger.borrow().violation.is_some()
-        });
+        let progress = self.begin_life(task);
+        let ended = self.pass(LIFE_LIMIT);
         self.check()?;
         if !ended {
             return Err(self.failure(format!("the life does not end: {progress:?}")));

@@ -40,6 +40,9 @@ const POINTS: [&str; 17] = [
     "flush::write",
 ];
 
+/// The first of POINTS: those inside a publish.
+const PUBLISH_POINTS: usize = 7;
+
 /// What a good run did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -297,7 +300,7 @@ impl Runner {
             return (point, self.prng.between(1, 6));
         }
         if self.plan.churn {
-            let point = POINTS[self.prng.index(7)];
+            let point = POINTS[self.prng.index(PUBLISH_POINTS)];
             return (point, self.prng.between(1, 12));
         }
         let point = POINTS[self.prng.index(POINTS.len())];
@@ -306,7 +309,7 @@ impl Runner {
     }
 
     /// One life under faults, and what the crash left.
-    pub fn life(&mut self) -> Result<(), Failure> {
+    fn life(&mut self) -> Result<(), Failure> {
         let ending = self.draw_ending();
         let limit = self.draw_limit();
         let spell = self.draw_spell(limit);
@@ -454,8 +457,15 @@ impl Runner {
     /// The end: no more faults, everything has to be right and to become quiet.
     pub fn settle(mut self) -> Result<Outcome, Failure> {
         self.world.heal_all();
-        self.trouble = None;
-        self.settle_once()?;
+        let context = self.context(self.calm_task());
+        let progress = context.progress.clone();
+        self.world.start(NODE, 1, move |_| settle(context.clone()));
+        let done = self.pass(SETTLE_LIMIT);
+        self.check()?;
+        if !done || !progress.shut_down.get() {
+            return Err(self.failure(format!("no progress after all faults ended: {progress:?}")));
+        }
+        self.ended(None);
         self.check_disk()?;
         self.count_faults();
         Ok(Outcome {
@@ -471,18 +481,5 @@ impl Runner {
         let totals = &mut self.ledger.borrow_mut().totals;
         totals.device_gone = met(FaultKind::Gone);
         totals.device_full = met(FaultKind::Full);
-    }
-
-    fn settle_once(&mut self) -> Result<(), Failure> {
-        let context = self.context(self.calm_task());
-        let progress = context.progress.clone();
-        self.world.start(NODE, 1, move |_| settle(context.clone()));
-        let done = self.pass(SETTLE_LIMIT);
-        self.check()?;
-        if !done || !progress.shut_down.get() {
-            return Err(self.failure(format!("no progress after all faults ended: {progress:?}")));
-        }
-        self.ended(None);
-        Ok(())
     }
 }

@@ -15,12 +15,9 @@ use crate::error::VolumeError;
 use crate::index::{Backing, Pending, Source};
 use crate::metrics::add;
 use crate::pages::{CLUSTER_PAGES, PAGE, PAGE_BYTES, bits, slot_of};
-use crate::read::is_intact;
+use crate::read::{READ_TRIES, is_intact};
 
 use super::plan::{ClusterPlan, Item};
-
-/// How often a page is read before it counts as lost.
-const READ_TRIES: usize = 3;
 
 /// One cluster on its way into the map.
 pub(super) struct Work {

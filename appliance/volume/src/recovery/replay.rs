@@ -15,10 +15,7 @@ use crate::core::Limits;
 use crate::index::{Index, PageEntry, PayloadBudget, Source};
 use crate::mutation::{self, Mutation};
 use crate::pages::{PAGE, PAGE_BYTES, PageRange, cluster_masks, cluster_of};
-use crate::read::is_intact;
-
-/// How often a page is read before it counts as unreadable.
-const READ_TRIES: usize = 3;
+use crate::read::{READ_TRIES, is_intact};
 
 /// A page of a direct record whose data does not match.
 struct Suspect {

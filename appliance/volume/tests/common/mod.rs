@@ -13,8 +13,8 @@ use std::time::Duration;
 use reactor::buf::{Buf, pool};
 use reactor::sim::{DiskOptions, World, WorldOptions};
 use volume::{
-    Command, Completion, Engine, EngineOptions, OpenReport, Outcome, PoolSpec, ReplayReport,
-    Request, Volume, VolumeSpec,
+    Command, Completion, Engine, EngineOptions, ErrorKind, OpenReport, Outcome, PoolSpec,
+    ReplayReport, Request, Volume, VolumeSpec,
 };
 
 pub const LIMIT: Duration = Duration::from_secs(3600);
@@ -146,6 +146,27 @@ pub async fn expect(volume: &Volume, lba: u64, block_count: u32, fill: u8) {
         "lba {lba}+{block_count}: expected {fill}, found {:?}",
         wrong.map(|at| data[at])
     );
+}
+
+/// Writes a page to one cluster after the other until the pool is full, which has to take more
+/// than `least` clusters, and reads all of them back. Gives their number.
+pub async fn fill_pool(volume: &Volume, least: u64) -> u64 {
+    let fill = |cluster: u64| 1 + (cluster % 250) as u8;
+    let mut written = 0;
+    let error = loop {
+        let data = filled(4096, fill(written)).await;
+        let lba = written * 64;
+        match run(volume, Command::Write { lba, data }).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::PoolFull, "{error}");
+    assert!(written > least, "only {written} clusters fit");
+    for cluster in 0..written {
+        expect(volume, cluster * 64, 1, fill(cluster)).await;
+    }
+    written
 }
 
 /// Waits until the published map has everything.
