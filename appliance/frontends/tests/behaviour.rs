@@ -451,7 +451,7 @@ fn an_old_write_cannot_follow_a_newer_one_of_the_same_host() {
     let served = serve_on(config, BLOCK, quick_options, SubsystemOptions::default());
     let mut host = attach(served.address, Link0::default(), 16);
     served.on_core(|_| async {
-        while let Some(buf) = reactor::buf::pool().try_alloc(4096) {
+        while let Some(buf) = reactor::buf::try_alloc(4096) {
             TAKEN.with_borrow_mut(|taken| taken.push(buf));
         }
     });

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use block::{BlockError, Device};
-use reactor::buf::{BufList, engine_pool};
+use reactor::buf::{BufList, engine_alloc};
 use reactor::cores::{CoreConfig, run};
 use store::fsck::{FsckOptions, fsck};
 use store::{BLOCK_BYTES, Changes, CreateOptions, Entry, NewVolume, OpenOptions, Pool, StoreError};
@@ -61,7 +61,7 @@ async fn write_one(pool: &Pool) {
     let map = pool.open_map(&record).await.expect("open the map");
     let mut reservation = pool.reserve(1).expect("space");
     let cluster = pool.allocate(Some(&mut reservation)).expect("promised");
-    let mut buf = engine_pool().alloc(BLOCK_BYTES).await;
+    let mut buf = engine_alloc(BLOCK_BYTES).await;
     buf.as_mut().fill(7);
     let mut entry = Entry {
         location: Some(cluster),

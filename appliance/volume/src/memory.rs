@@ -48,7 +48,7 @@ impl Memory {
         match request.command {
             Command::Read { lba, block_count } => {
                 let span = info.transfer(lba, block_count.into())?;
-                let mut buf = reactor::buf::pool().alloc(span.len_bytes as usize).await;
+                let mut buf = reactor::buf::alloc(span.len_bytes as usize).await;
                 self.load(span, buf.as_mut());
                 Ok(Some(buf))
             }

@@ -210,7 +210,7 @@ fn deallocating_gives_space_back() {
             empty - full >= 40,
             "free: {empty} before, {full} after 40 clusters"
         );
-        let mut ranges = Ranges::new(reactor::buf::pool().alloc(Ranges::STORAGE_BYTES).await);
+        let mut ranges = Ranges::new(reactor::buf::alloc(Ranges::STORAGE_BYTES).await);
         assert!(ranges.push(BlockRange {
             lba: 0,
             block_count: 20 * 64

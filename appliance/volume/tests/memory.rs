@@ -97,7 +97,7 @@ fn trimmed_blocks_are_zero_and_their_space_is_free() {
         }
         settled(&volume).await;
         let full = engine.space().free;
-        let mut ranges = Ranges::new(reactor::buf::pool().alloc(Ranges::STORAGE_BYTES).await);
+        let mut ranges = Ranges::new(reactor::buf::alloc(Ranges::STORAGE_BYTES).await);
         assert!(ranges.push(BlockRange {
             lba: 0,
             block_count: 15 * 256

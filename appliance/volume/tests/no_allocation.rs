@@ -52,9 +52,7 @@ async fn fewest(volume: &Volume, make: Make) -> u64 {
 
 fn write_of(blocks: usize) -> impl Fn(u64) -> Command {
     move |lba| {
-        let data = reactor::buf::pool()
-            .try_alloc(blocks * 4096)
-            .expect("memory");
+        let data = reactor::buf::try_alloc(blocks * 4096).expect("memory");
         Command::Write { lba, data }
     }
 }

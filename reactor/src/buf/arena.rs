@@ -3,7 +3,9 @@
 //!
 //! Why it is sound: a buffer's bytes belong to whoever holds its `Buf`s. The count of a buffer is
 //! the number of its `Buf`s; bytes are written only through `&mut Buf` while the count is one, and
-//! read only through a shared borrow. Operations in flight hold a `Buf`, so nobody else can write
+//! read only through a shared borrow. A buffer that is out holds one reference to its pool, which
+//! all of its `Buf`s live on. A `Buf` moves between threads but is not shared by them (not `Sync`),
+//! so whoever borrows the only `Buf` of a buffer is alone with its count. Operations in flight hold a `Buf`, so nobody else can write
 //! what the kernel reads, or see what the kernel writes. A fresh arena is zeroed by the kernel, so
 //! every byte is always initialised. A `Region` has no `Buf`s: its bytes are borrowed like any
 //! other value's.
@@ -38,7 +40,8 @@ unsafe impl Send for Arena {}
 unsafe impl Sync for Arena {}
 
 impl Arena {
-    /// Maps memory; huge pages when some are free, else ordinary ones.
+    /// Maps memory: huge pages when enough were set aside and are free, else ordinary ones, of which
+    /// the kernel is asked to make large ones.
     pub(super) fn map(len_bytes: usize) -> io::Result<Arena> {
         let huge_len = len_bytes.next_multiple_of(HUGE_BYTES);
         if let Ok(start) = map_anonymous(huge_len, libc::MAP_HUGETLB) {
@@ -48,12 +51,13 @@ impl Arena {
                 is_huge: true,
             });
         }
-        let start = map_anonymous(len_bytes, 0)?;
-        Ok(Arena {
-            start,
+        let arena = Arena {
+            start: map_anonymous(len_bytes, 0)?,
             len_bytes,
             is_huge: false,
-        })
+        };
+        arena.advise_large_pages();
+        Ok(arena)
     }
 
     pub(super) fn is_huge(&self) -> bool {
@@ -69,15 +73,13 @@ impl Arena {
     /// processor's table of pages. A kernel without them refuses the advice, and that is fine.
     fn advise_large_pages(&self) {
         #[cfg(not(miri))]
-        if !self.is_huge {
-            // SAFETY: the range is our own mapping, and the advice changes no byte of it.
-            unsafe {
-                libc::madvise(
-                    self.start.as_ptr().cast(),
-                    self.len_bytes,
-                    libc::MADV_HUGEPAGE,
-                );
-            }
+        // SAFETY: the range is our own mapping, and the advice changes no byte of it.
+        unsafe {
+            libc::madvise(
+                self.start.as_ptr().cast(),
+                self.len_bytes,
+                libc::MADV_HUGEPAGE,
+            );
         }
     }
 
@@ -154,8 +156,23 @@ impl Region {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         }
         let arena = Arena::map(len_bytes)?;
-        arena.advise_large_pages();
         Ok(Region { arena, len_bytes })
+    }
+
+    /// Takes all of its memory from the machine now, instead of page by page when it is touched.
+    /// Errors: `OutOfMemory`; a kernel before 5.14 does nothing. Cost: fills the memory.
+    pub fn populate(&self) -> io::Result<()> {
+        #[cfg(not(miri))]
+        {
+            let start = self.arena.start.as_ptr().cast();
+            // SAFETY: the range is our own mapping, and touching it changes no byte of it.
+            let result = unsafe { libc::madvise(start, self.len_bytes, libc::MADV_POPULATE_WRITE) };
+            let error = io::Error::last_os_error();
+            if result != 0 && error.raw_os_error() != Some(libc::EINVAL) {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Whether it lies in huge pages that were set aside for such use.
@@ -170,11 +187,56 @@ impl Region {
         unsafe { slice::from_raw_parts(self.arena.start.as_ptr(), self.len_bytes) }
     }
 
+    /// Copies `parts` one after the other to `at`, past the processor's caches: for data that is
+    /// not looked at again soon. Panics when they do not fit. Measured: 4 KiB random writes to a
+    /// pool in memory +11 % at QD32, +14 % at QD128.
+    pub fn store<'a>(&mut self, at: usize, parts: impl Iterator<Item = &'a [u8]>) {
+        let mut target = &mut self.bytes_mut()[at..];
+        for part in parts {
+            let (here, rest) = target.split_at_mut(part.len());
+            store_part(here, part);
+            target = rest;
+        }
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        // SAFETY: no memory is touched. Later stores, also to memory that says that these bytes are
+        // there, stay behind the ones above.
+        unsafe {
+            std::arch::x86_64::_mm_sfence();
+        }
+    }
+
     /// All of its bytes, for writing.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`; the exclusive borrow keeps every other access away.
         unsafe { slice::from_raw_parts_mut(self.arena.start.as_ptr(), self.len_bytes) }
     }
+}
+
+/// Copies with stores that go past the caches: the lines written are not read first.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+fn store_part(target: &mut [u8], bytes: &[u8]) {
+    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
+    const LINE: usize = 64;
+    if !target.as_ptr().addr().is_multiple_of(LINE) || !bytes.len().is_multiple_of(LINE) {
+        return target.copy_from_slice(bytes);
+    }
+    assert_eq!(target.len(), bytes.len());
+    for (to, from) in target.chunks_exact_mut(LINE).zip(bytes.chunks_exact(LINE)) {
+        let (to, from) = (
+            to.as_mut_ptr().cast::<__m128i>(),
+            from.as_ptr().cast::<__m128i>(),
+        );
+        for part in 0..LINE / size_of::<__m128i>() {
+            // SAFETY: both chunks are a line long, and `to` is aligned, checked above. Every x86-64
+            // has these instructions.
+            unsafe { _mm_stream_si128(to.add(part), _mm_loadu_si128(from.add(part))) };
+        }
+    }
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+fn store_part(target: &mut [u8], bytes: &[u8]) {
+    target.copy_from_slice(bytes);
 }
 
 impl fmt::Debug for Region {
@@ -188,7 +250,8 @@ impl fmt::Debug for Region {
 ///
 /// A fresh buffer starts at a multiple of 4 KiB and holds whatever was there before.
 pub struct Buf {
-    pool: Arc<Shared>,
+    // The buffer's one reference to the pool; see `claim` and `drop`.
+    pool: NonNull<Shared>,
     // Where the slice starts in the arena.
     place: usize,
     // The buffer, which also names its count, and its size class.
@@ -205,6 +268,9 @@ pub(super) struct BufId {
     pub(super) class: u8,
 }
 
+// SAFETY: the pool is shared by threads, and the bytes go along with the `Buf`s.
+unsafe impl Send for Buf {}
+
 impl Buf {
     /// Takes over a buffer that its pool counts as free: nobody else has it.
     pub(super) fn claim(pool: Arc<Shared>, id: BufId, len: usize) -> Buf {
@@ -219,6 +285,7 @@ impl Buf {
         // Nobody else touches the count of a buffer that was free: no exchange is needed.
         count.store(1, Ordering::Relaxed);
         let place = pool.offset_of(id);
+        let pool = NonNull::new(Arc::into_raw(pool).cast_mut()).expect("a pool has an address");
         Buf {
             pool,
             place,
@@ -228,12 +295,18 @@ impl Buf {
         }
     }
 
+    fn pool(&self) -> &Shared {
+        // SAFETY: `claim` kept a reference to the pool for this buffer, which the drop of its last
+        // `Buf` gives back.
+        unsafe { self.pool.as_ref() }
+    }
+
     fn count(&self) -> &AtomicU32 {
-        self.pool.count(self.id)
+        self.pool().count(self.id)
     }
 
     fn start(&self) -> NonNull<u8> {
-        self.pool.arena().at(self.place, self.len as usize)
+        self.pool().arena().at(self.place, self.len as usize)
     }
 
     /// Bytes of the slice.
@@ -253,7 +326,7 @@ impl Buf {
 
     /// Bytes of the whole buffer, which this slice keeps away from its pool however short it is.
     pub fn buffer_bytes(&self) -> usize {
-        self.pool.capacity_of(self.id)
+        self.pool().capacity_of(self.id)
     }
 
     /// Shortens the slice; no effect when it is shorter already.
@@ -355,12 +428,15 @@ impl AsRef<[u8]> for Buf {
 
 impl Clone for Buf {
     fn clone(&self) -> Buf {
-        let before = self.count().fetch_add(1, Ordering::Relaxed);
-        assert!(before < u32::MAX / 2, "too many slices of one buffer");
-        Buf {
-            pool: self.pool.clone(),
-            ..*self
+        // Locked instructions wait until all stores before them have left the core, among them the
+        // bytes that were just put in a buffer: the common cases here and in `drop` have none.
+        if self.is_unique() {
+            self.count().store(2, Ordering::Relaxed);
+        } else {
+            let before = self.count().fetch_add(1, Ordering::Relaxed);
+            assert!(before < u32::MAX / 2, "too many slices of one buffer");
         }
+        Buf { ..*self }
     }
 }
 
@@ -374,7 +450,9 @@ impl Drop for Buf {
             self.count().fetch_sub(1, Ordering::AcqRel) == 1
         };
         if is_last {
-            self.pool.give_back(self.id);
+            // SAFETY: the reference that `claim` kept; nobody has a `Buf` of this buffer any more.
+            let pool = unsafe { Arc::from_raw(self.pool.as_ptr()) };
+            pool.give_back(self.id);
         }
     }
 }

@@ -19,6 +19,21 @@ pub fn pool() -> BufPool {
     with_core(|core| core.io_pool.clone())
 }
 
+/// A buffer of this core's pool for host I/O, as [`BufPool::alloc`].
+pub fn alloc(len: usize) -> Alloc {
+    with_core(|core| core.io_pool.alloc(len))
+}
+
+/// A buffer of this core's pool for host I/O if one is free, as [`BufPool::try_alloc`].
+pub fn try_alloc(len: usize) -> Option<Buf> {
+    with_core(|core| core.io_pool.try_alloc(len))
+}
+
+/// A buffer of this core's pool for the engine, as [`BufPool::alloc`].
+pub fn engine_alloc(len: usize) -> Alloc {
+    with_core(|core| core.engine_pool.alloc(len))
+}
+
 /// This core's pool for the engine (flusher, headers, map leaves), apart from the hosts' so that
 /// host I/O can never starve the flusher.
 pub fn engine_pool() -> BufPool {

@@ -101,17 +101,20 @@ impl BufPool {
 
     /// A buffer of `len` bytes, waiting in FIFO order (per size class) until one is free. Its
     /// contents are whatever was there. Panics above [`MAX_BUF_BYTES`]. Dropping the future gives
-    /// its place in the queue to the next.
+    /// its place in the queue to the next, and a buffer that was free at once back.
     pub fn alloc(&self, len: usize) -> Alloc {
+        if let Some(buf) = self.try_alloc(len) {
+            return Alloc(Stage::Ready(buf));
+        }
         let class = class_for(len).unwrap_or_else(|| {
             panic!("a buffer of {len} bytes was asked for; the longest is {MAX_BUF_BYTES}")
         });
-        Alloc {
+        Alloc(Stage::Waiting(Waiting {
             pool: self.clone(),
             len,
             class,
             ticket: None,
-        }
+        }))
     }
 
     /// A buffer of `len` bytes if one is free and nobody waits for one; `None` also above
@@ -264,7 +267,15 @@ impl Shared {
 }
 
 /// Waits for a buffer; see [`BufPool::alloc`].
-pub struct Alloc {
+pub struct Alloc(Stage);
+
+enum Stage {
+    Ready(Buf),
+    Waiting(Waiting),
+    Taken,
+}
+
+struct Waiting {
     pool: BufPool,
     len: usize,
     class: usize,
@@ -275,24 +286,34 @@ impl Future for Alloc {
     type Output = Buf;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Buf> {
-        let this = &mut *self;
-        if this.ticket.is_none()
-            && let Some(buf) = this.pool.try_alloc(this.len)
-        {
+        if let Stage::Waiting(waiting) = &mut self.0 {
+            let Some(buf) = waiting.poll(cx) else {
+                return Poll::Pending;
+            };
             return Poll::Ready(buf);
         }
-        let (pool, class, len) = (this.pool.clone(), this.class, this.len);
-        let taken = pool
-            .shared
-            .waiters
-            .wait(class, &mut this.ticket, cx.waker(), || {
-                pool.take(class, len)
-            });
-        taken.map_or(Poll::Pending, Poll::Ready)
+        match std::mem::replace(&mut self.0, Stage::Taken) {
+            Stage::Ready(buf) => Poll::Ready(buf),
+            _ => panic!("a buffer is taken once"),
+        }
     }
 }
 
-impl Drop for Alloc {
+impl Waiting {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Option<Buf> {
+        if self.ticket.is_none()
+            && let Some(buf) = self.pool.try_alloc(self.len)
+        {
+            return Some(buf);
+        }
+        let (pool, class, len) = (&self.pool, self.class, self.len);
+        let take = || pool.take(class, len);
+        let waiters = &pool.shared.waiters;
+        waiters.wait(class, &mut self.ticket, cx.waker(), take)
+    }
+}
+
+impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             self.pool.shared.waiters.leave(self.class, ticket);

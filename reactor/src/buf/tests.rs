@@ -115,10 +115,12 @@ fn a_list_is_unique_only_without_sharing() {
 
 #[test]
 fn buffers_move_between_threads() {
-    fn assert_send<T: Send + Sync>() {}
+    fn assert_send<T: Send>() {}
+    fn assert_sync<T: Sync>() {}
     assert_send::<Buf>();
     assert_send::<BufList>();
     assert_send::<BufPool>();
+    assert_sync::<BufPool>();
 }
 
 #[test]

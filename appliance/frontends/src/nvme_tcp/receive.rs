@@ -156,10 +156,9 @@ async fn in_capsule(
 ) -> Result<(), CloseReason> {
     intake.consume(layout.header + layout.header_digest);
     let len = len_bytes as usize;
-    let pool = reactor::buf::pool();
-    let mut buf = match pool.try_alloc(len) {
+    let mut buf = match reactor::buf::try_alloc(len) {
         Some(buf) => buf,
-        None => connection.socket.or_ended(pool.alloc(len)).await?,
+        None => connection.socket.or_ended(reactor::buf::alloc(len)).await?,
     };
     // Only now: an Abort until here finds the command waiting.
     if !begin_receiving(connection, index, len) {

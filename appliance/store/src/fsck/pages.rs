@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use block::Device;
 use reactor::JoinHandle;
-use reactor::buf::engine_pool;
+use reactor::buf::engine_alloc;
 
 use crate::checksum::crc32c;
 use crate::error::StoreError;
@@ -77,7 +77,7 @@ async fn run(device: &Device, check: &PageCheck) -> Vec<BadPage> {
     if first >= end {
         return Vec::new();
     }
-    let buf = engine_pool().alloc((end - first) * BLOCK_BYTES).await;
+    let buf = engine_alloc((end - first) * BLOCK_BYTES).await;
     let (result, buf) = device.read(check.cluster.page_offset(first), buf).await;
     let mut bad = Vec::new();
     for page in (first..end).filter(|page| check.mask & (1 << page) != 0) {
@@ -100,7 +100,7 @@ async fn run(device: &Device, check: &PageCheck) -> Vec<BadPage> {
 }
 
 async fn read_crc(device: &Device, cluster: Cluster, page: usize) -> Result<u32, StoreError> {
-    let buf = engine_pool().alloc(BLOCK_BYTES).await;
+    let buf = engine_alloc(BLOCK_BYTES).await;
     let (result, buf) = device.read(cluster.page_offset(page), buf).await;
     result?;
     Ok(crc32c(&buf))

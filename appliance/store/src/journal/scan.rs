@@ -103,9 +103,7 @@ impl<'a> Scanner<'a> {
         identity: Identity,
         start: ScanStart,
     ) -> Scanner<'a> {
-        let buf = reactor::buf::engine_pool()
-            .alloc(MAX_BATCH_BYTES as usize)
-            .await;
+        let buf = reactor::buf::engine_alloc(MAX_BATCH_BYTES as usize).await;
         let expected = Expected {
             end: start.position,
             sequence: start.sequence,
@@ -329,9 +327,7 @@ pub async fn for_each_named_cluster(
     identity: Identity,
     mut found: impl FnMut(Cluster),
 ) -> u64 {
-    let buf = reactor::buf::engine_pool()
-        .alloc(MAX_BATCH_BYTES as usize)
-        .await;
+    let buf = reactor::buf::engine_alloc(MAX_BATCH_BYTES as usize).await;
     let mut window = Window {
         buf: Some(buf),
         position: 0,
@@ -410,11 +406,7 @@ impl Window {
         let mut buf = match self.buf.take() {
             Some(buf) => buf,
             // A cancelled read took the buffer with it.
-            None => {
-                reactor::buf::engine_pool()
-                    .alloc(MAX_BATCH_BYTES as usize)
-                    .await
-            }
+            None => reactor::buf::engine_alloc(MAX_BATCH_BYTES as usize).await,
         };
         buf.set_len(len_bytes as usize);
         let (result, buf) = device.read(ring.locate(position).device_offset, buf).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use block::Device;
-use reactor::buf::engine_pool;
+use reactor::buf::engine_alloc;
 
 use crate::error::StoreError;
 use crate::format::Block;
@@ -94,7 +94,7 @@ impl NodeReader {
             let what = "its parent points outside of the pool";
             return Err(self.damaged(identity.level, identity.index, pointer.block, what));
         }
-        let mut buf = engine_pool().alloc(BLOCK_BYTES).await;
+        let mut buf = engine_alloc(BLOCK_BYTES).await;
         let mut what = "";
         for _attempt in 0..2 {
             let (result, back) = self

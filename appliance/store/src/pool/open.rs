@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use block::Device;
-use reactor::buf::engine_pool;
+use reactor::buf::engine_alloc;
 use reactor::sync::Mutex;
 
 use crate::alloc::Allocator;
@@ -269,7 +269,7 @@ async fn read_bytes(device: &Device, offset: u64, len: usize) -> Result<Vec<u8>,
         let wanted = (len - bytes.len())
             .next_multiple_of(BLOCK_BYTES)
             .min(READ_BYTES);
-        let buf = engine_pool().alloc(wanted).await;
+        let buf = engine_alloc(wanted).await;
         let (result, buf) = device.read(offset + bytes.len() as u64, buf).await;
         result?;
         let take = (len - bytes.len()).min(wanted);

@@ -1,7 +1,7 @@
 //! What the first blocks of a device look like when they are not a pool.
 
 use block::Device;
-use reactor::buf::engine_pool;
+use reactor::buf::engine_alloc;
 
 use crate::error::{Foreign, StoreError};
 use crate::types::BLOCK_BYTES;
@@ -27,7 +27,7 @@ const MARKS: [(usize, &[u8], Foreign); 10] = [
 pub(crate) async fn look(device: &Device) -> Result<Foreign, StoreError> {
     let available = device.geometry().len_bytes as usize;
     let len = (SNIFF_BLOCKS * BLOCK_BYTES).min(available);
-    let buf = engine_pool().alloc(len).await;
+    let buf = engine_alloc(len).await;
     let (result, buf) = device.read(0, buf).await;
     result?;
     Ok(classify(&buf))

@@ -53,7 +53,7 @@ pub(crate) async fn read_superblocks(device: &Device) -> [SlotFact; 2] {
 }
 
 async fn read_slot(device: &Device, slot: usize) -> SlotFact {
-    let buf = reactor::buf::engine_pool().alloc(BLOCK_BYTES).await;
+    let buf = reactor::buf::engine_alloc(BLOCK_BYTES).await;
     let (result, buf) = device
         .read(SLOT_BLOCKS[slot] * BLOCK_BYTES as u64, buf)
         .await;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use block::{BlockError, Device};
 use reactor::JoinHandle;
-use reactor::buf::{Buf, BufList, engine_pool};
+use reactor::buf::{Buf, BufList, engine_alloc};
 
 use crate::format::Block;
 use crate::types::BLOCK_BYTES;
@@ -49,7 +49,7 @@ impl BlockWriter {
         };
         if !self.open.as_ref().is_some_and(adjacent) {
             self.submit().await?;
-            let buf = engine_pool().alloc(WRITE_BLOCKS_MAX * BLOCK_BYTES).await;
+            let buf = engine_alloc(WRITE_BLOCKS_MAX * BLOCK_BYTES).await;
             self.open = Some(OpenWrite {
                 first_block: block,
                 blocks: 0,
@@ -115,7 +115,7 @@ pub(crate) async fn write_block(
     block: u64,
     bytes: &Block,
 ) -> Result<(), BlockError> {
-    let mut buf = engine_pool().alloc(BLOCK_BYTES).await;
+    let mut buf = engine_alloc(BLOCK_BYTES).await;
     buf.as_mut()[..BLOCK_BYTES].copy_from_slice(bytes);
     let mut list = BufList::new();
     list.push(buf);

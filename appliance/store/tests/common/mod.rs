@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use block::Device;
-use reactor::buf::{BufList, engine_pool};
+use reactor::buf::{BufList, engine_alloc};
 use reactor::sim::{DiskOptions, World, WorldOptions};
 pub use store::NewVolume;
 use store::{
@@ -77,7 +77,7 @@ pub fn page_bytes(cluster_index: u64, page: usize, version: u64) -> Vec<u8> {
 
 /// Writes one page of a cluster.
 pub async fn write_page(pool: &Pool, cluster: Cluster, page: usize, bytes: &[u8]) {
-    let mut buf = engine_pool().alloc(bytes.len()).await;
+    let mut buf = engine_alloc(bytes.len()).await;
     buf.as_mut().copy_from_slice(bytes);
     let offset = cluster.page_offset(page);
     pool.device()

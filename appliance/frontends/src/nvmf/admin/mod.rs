@@ -95,7 +95,7 @@ async fn reply(built: Result<Vec<u8>, Status>) -> Outcome {
 }
 
 async fn to_buf(bytes: &[u8]) -> Buf {
-    let mut buf = reactor::buf::pool().alloc(bytes.len()).await;
+    let mut buf = reactor::buf::alloc(bytes.len()).await;
     buf.as_mut().copy_from_slice(bytes);
     buf
 }

@@ -39,7 +39,7 @@ pub(super) async fn request(
     for range in wire_ranges {
         check_range(info, range.slba.get(), u64::from(range.block_count.get()))?;
     }
-    let mut ranges = Ranges::new(reactor::buf::pool().alloc(Ranges::STORAGE_BYTES).await);
+    let mut ranges = Ranges::new(reactor::buf::alloc(Ranges::STORAGE_BYTES).await);
     for range in wire_ranges {
         let (lba, block_count) = (range.slba.get(), range.block_count.get());
         let pushed = ranges.push(BlockRange { lba, block_count });
