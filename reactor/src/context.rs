@@ -40,6 +40,7 @@ pub(crate) struct Core {
     pub(crate) op_admission: RefCell<WaitQueue>,
     pub(crate) backend: RefCell<Backend>,
     next_turn: RefCell<Vec<Waker>>,
+    turn_end: RefCell<Vec<Waker>>,
     now: Cell<Instant>,
     pub(crate) io_pool: BufPool,
     pub(crate) engine_pool: BufPool,
@@ -70,6 +71,7 @@ impl Core {
             op_admission: RefCell::default(),
             backend: RefCell::new(backend),
             next_turn: RefCell::default(),
+            turn_end: RefCell::default(),
             now: Cell::new(now),
             io_pool: parts.io_pool,
             engine_pool: parts.engine_pool,
@@ -90,12 +92,13 @@ impl Core {
         self.backend.borrow_mut()
     }
 
-    pub(crate) fn spawn<F, T>(self: &Rc<Core>, future: F) -> JoinHandle<T>
+    #[inline(always)]
+    pub(crate) fn spawn<F, T>(self: &Rc<Core>, make: impl FnOnce() -> F) -> JoinHandle<T>
     where
         F: Future<Output = T> + 'static,
         T: 'static,
     {
-        let word = self.tasks.borrow_mut().insert(future);
+        let word = self.tasks.borrow_mut().insert(make);
         JoinHandle::new(self.clone(), word)
     }
 
@@ -103,15 +106,26 @@ impl Core {
         self.next_turn.borrow_mut().push(waker);
     }
 
+    pub(crate) fn wake_turn_end(&self, waker: Waker) {
+        self.turn_end.borrow_mut().push(waker);
+    }
+
     /// Moves the tasks that asked for the next turn to the ready queue. Returns how many.
     pub(crate) fn release_next_turn(&self, scratch: &mut Vec<Waker>) -> usize {
-        std::mem::swap(&mut *self.next_turn.borrow_mut(), scratch);
-        let count = scratch.len();
-        for waker in scratch.drain(..) {
-            waker.wake();
-        }
-        count
+        release(&self.next_turn, scratch)
     }
+
+    /// As `release_next_turn`, for the end of this turn.
+    pub(crate) fn release_turn_end(&self, scratch: &mut Vec<Waker>) -> usize {
+        release(&self.turn_end, scratch)
+    }
+}
+
+fn release(waiting: &RefCell<Vec<Waker>>, scratch: &mut Vec<Waker>) -> usize {
+    std::mem::swap(&mut *waiting.borrow_mut(), scratch);
+    let count = scratch.len();
+    scratch.drain(..).for_each(Waker::wake);
+    count
 }
 
 /// Restores the previous executor of this thread when dropped.

@@ -1,7 +1,8 @@
 //! The loop of one core. Each turn, in this order:
 //!
 //! 1. drain wakes from other cores (mailboxes wake through them);
-//! 2. run ready tasks, up to a budget, so that I/O is never starved by tasks that wake each other;
+//! 2. run ready tasks, and those that they wake, up to a budget, so that I/O is never starved by
+//!    tasks that wake each other; last the tasks that asked for the end of the turn;
 //! 3. submit what the tasks queued;
 //! 4. reap completions into a list, then wake their tasks (no task code runs while reaping);
 //! 5. fire timers, and release the tasks that asked for the next turn;
@@ -26,6 +27,9 @@ use crate::time::Instant;
 
 /// Task polls per turn.
 const TASK_BUDGET: usize = 256;
+
+/// Task polls after which the time is read again, so that latencies within a long turn are known.
+const POLLS_A_READING: usize = 32;
 
 /// Wakes taken from other cores per turn.
 const REMOTE_BUDGET: usize = 512;
@@ -89,7 +93,7 @@ impl Executor {
     {
         let _entered = context::enter(&self.core);
         let future = make();
-        self.core.spawn(future)
+        self.core.spawn(|| future)
     }
 
     /// One turn: steps 1 to 5. Never blocks.
@@ -140,11 +144,21 @@ impl Executor {
         count
     }
 
-    fn run_ready(&self) -> usize {
+    /// Runs tasks until none is ready, so that a request goes as far as it can without a look at
+    /// sockets and rings in between.
+    fn run_ready(&mut self) -> usize {
+        let mut left = TASK_BUDGET;
+        self.run_some(&mut left);
+        // What others said during the turn goes out together, also when the budget is used up.
+        let ending = self.core.release_turn_end(&mut self.wakers);
+        left += ending;
+        self.run_some(&mut left);
+        TASK_BUDGET + ending - left
+    }
+
+    fn run_some(&self, left: &mut usize) {
         let core = &self.core;
-        // Tasks that become ready while others run wait for the next turn: one turn is one round.
-        let round = core.tasks.borrow().ready_count().min(TASK_BUDGET);
-        for _ in 0..round {
+        while *left > 0 {
             let ready = core.tasks.borrow().ready_count();
             if ready == 0 {
                 break;
@@ -158,8 +172,11 @@ impl Executor {
             if let Some(turn) = next {
                 core.run_task(turn);
             }
+            *left -= 1;
+            if left.is_multiple_of(POLLS_A_READING) && !core.is_sim {
+                core.refresh_now();
+            }
         }
-        round
     }
 
     fn reap(&mut self) -> usize {

@@ -42,7 +42,7 @@ pub use op::{Completions, OpKey};
 pub use stats::CoreStats;
 pub use task::JoinHandle;
 pub use time::Instant;
-pub use turns::{next_turn, yield_now};
+pub use turns::{next_turn, turn_end, yield_now};
 
 use context::with_core;
 
@@ -51,18 +51,24 @@ use context::with_core;
 /// Awaiting the handle gives the output; dropping it lets the task run on by itself.
 /// Panics at `task::MAX_TASKS` live tasks: callers bound what they spawn.
 /// Cost: no heap allocation once a task of the same size class has come and gone.
+#[inline(always)]
 pub fn spawn<F, T>(future: F) -> JoinHandle<T>
 where
     F: Future<Output = T> + 'static,
     T: 'static,
 {
-    context::current().spawn(future)
+    context::current().spawn(|| future)
 }
 
 /// The time as of this turn of the loop: read once per turn, before timers fire and tasks run, and
 /// after parking. Simulated in a world.
 pub fn now() -> Instant {
     with_core(|core| core.now())
+}
+
+/// Turns of this core's loop before this one: tells whether others had their chance since.
+pub fn turn() -> u64 {
+    with_core(|core| core.stats.turns.get())
 }
 
 /// A fresh reading of the clock. Not for the per-operation path unless it measures something.

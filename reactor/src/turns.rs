@@ -1,4 +1,4 @@
-//! Giving way to others: for the rest of this turn, or until the next.
+//! Giving way to others: for a moment, until the end of this turn, or until the next.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,42 +6,42 @@ use std::task::{Context, Poll};
 
 use crate::context::with_core;
 
-/// Goes to the back of the ready queue.
+/// Goes to the back of the ready queue. Sockets and rings are not looked at meanwhile: long work
+/// gives way with [`next_turn`].
 pub async fn yield_now() {
-    GiveWay {
-        done: false,
-        whole_turn: false,
-    }
-    .await;
+    GiveWay(Some(Until::Others)).await;
+}
+
+/// Resumes when no other task of this turn is ready: for what is to go out together with all that
+/// others add until then. Before the core parks, and at the latest when the turn's budget is used.
+pub async fn turn_end() {
+    GiveWay(Some(Until::TurnEnd)).await;
 }
 
 /// Resumes in the next turn of the loop, after completed I/O was reaped: how a hot socket is
 /// polled. The core does not park while a task waits here, so callers stop after [`crate::spin`].
 pub async fn next_turn() {
-    GiveWay {
-        done: false,
-        whole_turn: true,
-    }
-    .await;
+    GiveWay(Some(Until::NextTurn)).await;
 }
 
-struct GiveWay {
-    done: bool,
-    whole_turn: bool,
+enum Until {
+    Others,
+    TurnEnd,
+    NextTurn,
 }
+
+struct GiveWay(Option<Until>);
 
 impl Future for GiveWay {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.done {
-            return Poll::Ready(());
-        }
-        self.done = true;
-        if self.whole_turn {
-            with_core(|core| core.wake_next_turn(cx.waker().clone()));
-        } else {
-            cx.waker().wake_by_ref();
+        let waker = cx.waker();
+        match self.0.take() {
+            None => return Poll::Ready(()),
+            Some(Until::Others) => waker.wake_by_ref(),
+            Some(Until::TurnEnd) => with_core(|core| core.wake_turn_end(waker.clone())),
+            Some(Until::NextTurn) => with_core(|core| core.wake_next_turn(waker.clone())),
         }
         Poll::Pending
     }

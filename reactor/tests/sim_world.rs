@@ -624,7 +624,7 @@ fn pauses_stop_a_core_for_a_while() {
     let mut world = World::new(19, options);
     world.start("node", 1, |_| async {
         for _ in 0..20 {
-            reactor::yield_now().await;
+            reactor::next_turn().await;
         }
     });
     world.run(100 * SECOND);

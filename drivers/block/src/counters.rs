@@ -53,6 +53,9 @@ impl Counters {
     }
 }
 
+/// Only the device's core counts, so no locked instruction is needed: one would wait until all the
+/// bytes that were just moved have left the core.
 pub(crate) fn add(counter: &AtomicU64, value: u64) {
-    counter.fetch_add(value, Ordering::Relaxed);
+    let sum = counter.load(Ordering::Relaxed).wrapping_add(value);
+    counter.store(sum, Ordering::Relaxed);
 }

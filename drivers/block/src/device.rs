@@ -36,6 +36,8 @@ pub struct Geometry {
     pub is_block_device: bool,
     /// `discard` gives space back; otherwise it does nothing.
     pub supports_discard: bool,
+    /// It is memory of this process: reading from it costs a copy and nothing else.
+    pub is_memory: bool,
 }
 
 struct Inner {
@@ -97,6 +99,7 @@ impl Device {
             volatile_cache: info.volatile_cache,
             is_block_device: info.is_block_device,
             supports_discard: info.supports_discard,
+            is_memory: false,
         };
         let backend = Backend::File(file);
         Ok(Device::new(
@@ -110,9 +113,9 @@ impl Device {
     /// A device of `len_bytes` in the memory of this process, full of zeroes. It keeps nothing:
     /// what was written is gone with the last clone. For measuring what is above a device.
     ///
-    /// `name` stands in messages, as `memory:NAME`. Memory is taken when it is first touched.
+    /// `name` stands in messages, as `memory:NAME`. The memory is taken from the machine at once.
     /// Operations complete at once, but for a turn given to other tasks every 1 MiB; a flush
-    /// costs nothing. Errors: `NoMemory`, when the system does not promise that much.
+    /// costs nothing. Errors: `NoMemory`, when the system does not have that much. Cost: fills it.
     pub fn in_memory(name: &str, len_bytes: u64) -> Result<Device, BlockError> {
         let path = PathBuf::from(format!("memory:{name}"));
         let len_bytes = len_bytes / BLOCK_BYTES * BLOCK_BYTES;
@@ -131,6 +134,7 @@ impl Device {
             volatile_cache: false,
             is_block_device: false,
             supports_discard: true,
+            is_memory: true,
         };
         Ok(Device::new(path, Backend::Memory(memory), geometry, false))
     }

@@ -18,10 +18,13 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Memory of `len_bytes`, which is taken from the machine page by page when it is touched.
+    /// Memory of `len_bytes`, taken from the machine at once: a fault in the middle of a
+    /// measurement would be part of it.
     pub(crate) fn map(len_bytes: usize) -> io::Result<Memory> {
+        let region = Region::map(len_bytes)?;
+        region.populate()?;
         Ok(Memory {
-            region: RefCell::new(Region::map(len_bytes)?),
+            region: RefCell::new(region),
             moved_bytes: Cell::new(0),
         })
     }
@@ -61,15 +64,8 @@ impl Memory {
     /// Copies all of the list. Nothing is written when the caller goes away before its turn.
     pub(crate) async fn write(&self, offset: u64, list: BufList) -> (io::Result<()>, BufList) {
         self.give_way(list.len_bytes()).await;
-        let mut region = self.region.borrow_mut();
-        let (from, end) = (offset as usize, offset as usize + list.len_bytes());
-        let mut left = &mut region.bytes_mut()[from..end];
-        for buf in list.iter() {
-            let (here, rest) = left.split_at_mut(buf.len());
-            here.copy_from_slice(buf);
-            left = rest;
-        }
-        drop(region);
+        let parts = list.iter().map(|buf| &buf[..]);
+        self.region.borrow_mut().store(offset as usize, parts);
         (Ok(()), list)
     }
 
@@ -99,7 +95,7 @@ impl Memory {
             return;
         }
         self.moved_bytes.set(0);
-        reactor::yield_now().await;
+        reactor::next_turn().await;
     }
 }
 

@@ -182,7 +182,7 @@ fn long_work_lets_other_tasks_run() {
         reactor::spawn(async move {
             loop {
                 counted.set(counted.get() + 1);
-                reactor::yield_now().await;
+                reactor::next_turn().await;
             }
         })
         .detach();

@@ -114,8 +114,11 @@ impl SendQueue {
 
     /// Queues a copy of a few bytes: a header, padding, a digest. The sender is not woken.
     pub fn push_bytes(&self, bytes: &[u8]) {
-        self.start_clock();
+        if bytes.is_empty() {
+            return;
+        }
         let mut segments = self.segments.borrow_mut();
+        self.start_clock(&segments);
         if let Some(Segment::Packed(packed)) = segments.back_mut()
             && let Some(place) = packed.bytes.get_mut(packed.len..packed.len + bytes.len())
         {
@@ -140,14 +143,15 @@ impl SendQueue {
         if buf.is_empty() {
             return;
         }
-        self.start_clock();
+        let mut segments = self.segments.borrow_mut();
+        self.start_clock(&segments);
         self.payload_bytes.set(self.payload_bytes.get() + buf.len());
-        self.segments.borrow_mut().push_back(Segment::Payload(buf));
+        segments.push_back(Segment::Payload(buf));
     }
 
     /// A stall cannot have begun before there was anything to send.
-    fn start_clock(&self) {
-        if self.is_empty() {
+    fn start_clock(&self, segments: &VecDeque<Segment>) {
+        if segments.is_empty() {
             self.progress.set(reactor::now());
         }
     }

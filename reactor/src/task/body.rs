@@ -30,7 +30,10 @@ pub(super) struct Body {
 }
 
 impl Body {
-    pub(super) fn new<F>(memory: &mut Memory, future: F) -> Body
+    /// The future is made where it will live: a value of its size (kilobytes, most of them not in
+    /// use yet) would be copied on its way from the caller.
+    #[inline(always)]
+    pub(super) fn new<F>(memory: &mut Memory, make: impl FnOnce() -> F) -> Body
     where
         F: Future<Output: 'static> + 'static,
     {
@@ -39,7 +42,7 @@ impl Body {
         let class = Memory::class_of(size_of::<Content<F>>());
         let memory = memory.take(class);
         // SAFETY: the memory is of a class that fits the content, aligned, and nobody else's.
-        unsafe { memory.cast::<Content<F>>().write(Content::Running(future)) };
+        unsafe { memory.cast::<Content<F>>().write(Content::Running(make())) };
         Body {
             memory,
             class,

@@ -96,12 +96,17 @@ impl Tasks {
         self.ready.len()
     }
 
-    /// Puts a future in a free slot and makes it ready.
-    pub(crate) fn insert<F>(&mut self, future: F) -> TaskWord
+    /// Puts the future that `make` makes in a free slot and makes it ready.
+    #[inline(always)]
+    pub(crate) fn insert<F>(&mut self, make: impl FnOnce() -> F) -> TaskWord
     where
         F: Future<Output: 'static> + 'static,
     {
-        let body = Body::new(&mut self.memory, future);
+        let body = Body::new(&mut self.memory, make);
+        self.insert_body(body)
+    }
+
+    fn insert_body(&mut self, body: Body) -> TaskWord {
         let index = self.free_slot();
         let slot = &mut self.slots[index as usize];
         *slot = Slot {

@@ -117,5 +117,7 @@ pub(super) async fn send_loop(connection: Rc<Connection>) {
             return;
         }
         queue.filled().await;
+        // What the others of this turn have to say leaves in the same call.
+        reactor::turn_end().await;
     }
 }
