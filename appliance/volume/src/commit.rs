@@ -65,6 +65,14 @@ impl Group {
         self.len += 1;
     }
 
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.parts[..self.len].iter().flatten()
+    }
+
+    fn drain(&mut self) -> impl Iterator<Item = Part> {
+        self.parts[..self.len].iter_mut().filter_map(Option::take)
+    }
+
     fn header_bytes(&self) -> usize {
         let crcs = |part: &Part| {
             if part.buf.is_some() {
@@ -73,18 +81,14 @@ impl Group {
                 0
             }
         };
-        self.parts
-            .iter()
-            .flatten()
+        self.parts()
             .map(|part| 32 + (crcs(part) * 4).next_multiple_of(8))
             .sum()
     }
 
     fn payload_blocks(&self) -> usize {
         let written = |part: &&Part| part.kind == RecordKind::Write;
-        self.parts
-            .iter()
-            .flatten()
+        self.parts()
             .filter(written)
             .map(|part| part.range.count as usize)
             .sum()
@@ -426,13 +430,13 @@ impl Core {
     ///
     /// Waits while the open batch is full and others wait to be written. Cancel: before the append
     /// nothing has happened; after it the records are written whatever becomes of the request.
-    pub async fn append(&self, group: Group, hold: Hold) -> Result<Rc<Batch>, VolumeError> {
+    pub async fn append(&self, group: &mut Group, hold: Hold) -> Result<Rc<Batch>, VolumeError> {
         let journal = &self.journal;
         let batch = loop {
             self.check_writable()?;
             let open = journal.open.borrow().clone();
             match open {
-                Some(batch) if batch.fits(&group) => break batch,
+                Some(batch) if batch.fits(group) => break batch,
                 Some(full) if journal.sealed.borrow().len() < MAX_SEALED => {
                     journal.sealed.borrow_mut().push_back(full);
                     *journal.open.borrow_mut() = None;
@@ -440,7 +444,7 @@ impl Core {
                 Some(_) => journal.room.notified().await,
                 None => {
                     let batch = journal.new_batch();
-                    assert!(batch.fits(&group), "a request fits an empty batch");
+                    assert!(batch.fits(group), "a request fits an empty batch");
                     *journal.open.borrow_mut() = Some(batch);
                 }
             }
@@ -451,11 +455,7 @@ impl Core {
             body.first_lsn = lsn;
         }
         journal.next_lsn.set(lsn + group.len as u64);
-        group
-            .parts
-            .into_iter()
-            .flatten()
-            .for_each(|part| body.push(part));
+        group.drain().for_each(|part| body.push(part));
         body.holds.push(hold);
         drop(body);
         journal.work.notify_one();
@@ -518,7 +518,7 @@ impl Core {
     async fn launch(self: &Rc<Self>, batch: Rc<Batch>) {
         let journal = &self.journal;
         let header_len = batch.body.borrow().header_len;
-        let mut header = reactor::buf::engine_pool().alloc(header_len).await;
+        let mut header = reactor::buf::engine_alloc(header_len).await;
         // A batch before this one may have failed meanwhile: nothing goes behind the gap.
         if let Err(error) = self.check_writable() {
             return batch.finish(Err(error));

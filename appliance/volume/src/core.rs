@@ -212,7 +212,9 @@ impl Core {
     /// it knew.
     pub fn unpublished_clusters(&self) -> Vec<Cluster> {
         let mut clusters = self.flusher.take_abandoned();
-        let old = self.index.replace(Index::new(0, 0, PayloadBudget::new(0)));
+        let old = self
+            .index
+            .replace(Index::new(0, (0, 0), PayloadBudget::new(0)));
         let pending = old.clusters().filter_map(|(_, state)| state.pending);
         clusters.extend(pending.map(|pending| pending.cluster));
         clusters.retain(|cluster| !self.pool.is_published(*cluster));

@@ -111,8 +111,11 @@ impl Core {
     pub async fn read(self: &Rc<Self>, lba: u64, block_count: u32, fua: bool) -> Completion {
         let span = self.info().transfer(lba, block_count.into())?;
         let range = PageRange::covering(span);
-        let buf = reactor::buf::pool().alloc(range.len_bytes() as usize).await;
-        let buf = self.read_range(range, buf).await?;
+        let buf = reactor::buf::alloc(range.len_bytes() as usize).await;
+        let buf = match range.count {
+            1 => self.read_page(range.first, buf).await?,
+            _ => self.read_range(range, buf).await?,
+        };
         if fua {
             self.flush_device().await?;
         }
@@ -120,13 +123,32 @@ impl Core {
         Ok(Some(buf.slice(start..start + span.len_bytes as usize)))
     }
 
+    /// Fills `buf`, which nobody shares, with one page: as `read_range`, without a plan.
+    async fn read_page(&self, page: u64, mut buf: Buf) -> Result<Buf, VolumeError> {
+        let _reading = self.pool.read_guard();
+        let (offset, crc) = match self.look_up(page).await? {
+            PageSource::Device { offset, crc } => (offset, crc),
+            PageSource::Zeros => {
+                buf.zero_fill();
+                return Ok(buf);
+            }
+            PageSource::Memory { payload, .. } => {
+                self.copy_payload(page, payload, buf.as_mut());
+                return Ok(buf);
+            }
+        };
+        let (result, mut buf) = self.device.read(offset, buf).await;
+        if result.is_err() || !is_intact(&buf, crc) {
+            self.fill_page(page, buf.as_mut()).await?;
+        }
+        Ok(buf)
+    }
+
     /// Reads everything and keeps nothing: errors where a checksum is wrong.
     pub async fn verify(self: &Rc<Self>, lba: u64, block_count: u32) -> Completion {
         let span = self.info().span(lba, block_count.into())?;
         let range = PageRange::covering(span);
-        let mut buf = reactor::buf::pool()
-            .alloc((VERIFY_PAGES * PAGE) as usize)
-            .await;
+        let mut buf = reactor::buf::alloc((VERIFY_PAGES * PAGE) as usize).await;
         let mut first = range.first;
         while first < range.end() {
             let count = VERIFY_PAGES.min(range.end() - first);
@@ -191,10 +213,7 @@ impl Core {
             plan.crcs.push(0);
             match self.source_of(page, entry) {
                 PageSource::Zeros => target.fill(0),
-                PageSource::Memory { payload, .. } => {
-                    let copied = self.index.borrow().copy_payload(page, payload, target);
-                    assert!(copied, "page {page}: looked up in memory a moment ago");
-                }
+                PageSource::Memory { payload, .. } => self.copy_payload(page, payload, target),
                 PageSource::Device { offset, crc } => {
                     plan.crcs[at] = crc;
                     plan.push_device(at, offset);
@@ -223,37 +242,51 @@ impl Core {
 
     /// Where the newest data of a page is. `entry` is the map's, as of now.
     fn source_of(&self, page: u64, entry: &Entry) -> PageSource {
+        self.dirty_source(page)
+            .unwrap_or_else(|| mapped_source(page, entry))
+    }
+
+    /// Where the data of a page is according to the index; None when the map decides.
+    fn dirty_source(&self, page: u64) -> Option<PageSource> {
         let index = self.index.borrow();
         let dirty = match index.lookup(page) {
-            Lookup::Zero => return PageSource::Zeros,
-            Lookup::Clean => return mapped_source(page, entry),
+            Lookup::Clean => return None,
+            Lookup::Zero => return Some(PageSource::Zeros),
             Lookup::Dirty(dirty) => dirty,
         };
+        let (lsn, crc) = (dirty.lsn, dirty.crc);
         let offset = match dirty.source {
             Source::Journal { payload, .. } if index.has_payload(payload) => {
-                return PageSource::Memory {
-                    payload,
-                    lsn: dirty.lsn,
-                };
+                return Some(PageSource::Memory { payload, lsn });
             }
             Source::Journal { position, .. } => self.ring.locate(position).device_offset,
             Source::Direct { cluster } => cluster.page_offset(slot_of(page)),
         };
-        PageSource::Device {
-            offset,
-            crc: dirty.crc,
-        }
+        Some(PageSource::Device { offset, crc })
     }
 
     /// Looks one page up.
     pub async fn look_up(&self, page: u64) -> Result<PageSource, VolumeError> {
-        let part = PageRange {
-            first: page,
-            count: 1,
-        };
-        self.bring_in(part).await?;
-        let source = |entry: Option<&Entry>| self.source_of(page, entry.unwrap_or(&Entry::EMPTY));
-        Ok(self.map.with_cached(cluster_of(page), source))
+        let cluster = cluster_of(page);
+        loop {
+            // No await within one try: map entry and index belong together.
+            let known = self.dirty_source(page).or_else(|| {
+                self.map.with_cached(cluster, |entry| {
+                    entry.map(|entry| mapped_source(page, entry))
+                })
+            });
+            if let Some(source) = known {
+                return Ok(source);
+            }
+            let brought = self.map.bring_in(cluster).await;
+            brought.map_err(|error| self.store_error("map lookup", error))?;
+        }
+    }
+
+    /// Copies a page that was looked up in memory a moment ago.
+    fn copy_payload(&self, page: u64, payload: PayloadId, into: &mut [u8]) {
+        let copied = self.index.borrow().copy_payload(page, payload, into);
+        assert!(copied, "page {page}: looked up in memory a moment ago");
     }
 
     async fn run_plan(
@@ -338,7 +371,7 @@ impl Core {
     /// One piece into scratch memory; None when the device cannot read it.
     async fn read_scratch(self: Rc<Self>, piece: Segment, credits: Guard) -> Option<Scratch> {
         let len_bytes = piece.count * PAGE_BYTES;
-        let buf = reactor::buf::engine_pool().alloc(len_bytes).await;
+        let buf = reactor::buf::engine_alloc(len_bytes).await;
         let (result, buf) = self.device.read(piece.offset, buf).await;
         result.is_ok().then_some(Scratch {
             buf,
@@ -361,13 +394,12 @@ impl Core {
                     return Ok(());
                 }
                 PageSource::Memory { payload, .. } => {
-                    let copied = self.index.borrow().copy_payload(page, payload, into);
-                    assert!(copied, "page {page}: looked up in memory a moment ago");
+                    self.copy_payload(page, payload, into);
                     return Ok(());
                 }
                 PageSource::Device { offset, crc } => (offset, crc),
             };
-            let buf = reactor::buf::engine_pool().alloc(PAGE_BYTES).await;
+            let buf = reactor::buf::engine_alloc(PAGE_BYTES).await;
             let (result, buf) = self.device.read(offset, buf).await;
             if result.is_ok() && is_intact(&buf, crc) {
                 into.copy_from_slice(&buf);

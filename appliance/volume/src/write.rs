@@ -63,9 +63,15 @@ impl Core {
         let credit = self.admit(need).await?;
         let mut held = self.enter_clusters(range).await?;
         let pages = self.whole_pages(span, data).await?;
-        let group = self.route(range, &pages, &mut held, &lock).await?;
+        let mut group = Group::default();
+        if range.count < DIRECT_MIN_PAGES {
+            group.push(journal_part(range, range, &pages));
+        } else {
+            self.route(range, &pages, &mut held, &lock, &mut group)
+                .await?;
+        }
         let hold = Hold::new(lock, Some(held), credit);
-        let batch = self.append(group, hold).await?;
+        let batch = self.append(&mut group, hold).await?;
         batch.completed().await?;
         if fua {
             self.flush_device().await?;
@@ -109,15 +115,12 @@ impl Core {
     /// Memory for a request that already holds some: never waits for the hosts' pool, where all
     /// others might wait too. Engine memory is bounded by credits and not kept afterwards.
     pub async fn scratch_pages(&self, len_bytes: usize) -> (Buf, Option<Guard>) {
-        if let Some(buf) = reactor::buf::pool().try_alloc(len_bytes) {
+        if let Some(buf) = reactor::buf::try_alloc(len_bytes) {
             return (buf, None);
         }
         let credits = len_bytes.next_power_of_two().min(self.scratch.total());
         let guard = self.scratch.acquire(credits).await;
-        (
-            reactor::buf::engine_pool().alloc(len_bytes).await,
-            Some(guard),
-        )
+        (reactor::buf::engine_alloc(len_bytes).await, Some(guard))
     }
 
     /// Decides for each cluster where its part goes, and writes the direct parts.
@@ -127,12 +130,8 @@ impl Core {
         pages: &Pages,
         held: &mut ClusterHold,
         lock: &PageLock,
-    ) -> Result<Group, VolumeError> {
-        let mut group = Group::default();
-        if range.count < DIRECT_MIN_PAGES {
-            group.push(journal_part(range, range, pages));
-            return Ok(group);
-        }
+        group: &mut Group,
+    ) -> Result<(), VolumeError> {
         let mut tasks: [Option<JoinHandle<_>>; 8] = Default::default();
         let mut journal: Option<PageRange> = None;
         for (offset, cluster) in range.clusters().enumerate() {
@@ -158,7 +157,7 @@ impl Core {
         for task in tasks.into_iter().flatten() {
             task.await?;
         }
-        Ok(group)
+        Ok(())
     }
 
     /// The cluster a part may be written to before its record, or None for the journal.

@@ -136,7 +136,7 @@ impl Core {
             retain: false,
         });
         let hold = Hold::new(lock, None, credit);
-        self.append(group, hold).await.map(Some)
+        self.append(&mut group, hold).await.map(Some)
     }
 
     /// The piece without clusters at both ends that are zeros already; None when all are.

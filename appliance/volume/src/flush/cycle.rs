@@ -25,6 +25,8 @@ use super::plan::{ClusterPlan, Plan};
 
 /// Clusters whose data is written at the same time.
 const MAX_PARALLEL: usize = 32;
+/// Pages looked up or settled in the time that one takes to be written.
+const CHEAP_PAGES: usize = 4;
 /// Clusters a leaf of the map describes: the unit of a publish's size.
 const LEAF_CLUSTERS: u64 = 15;
 
@@ -90,9 +92,11 @@ impl Core {
         let mut folded = Vec::with_capacity(range.len());
         let mut todo = Vec::with_capacity(range.len());
         for cluster in &plan.clusters[range] {
-            if let Some(work) = self.resolve(cluster, plan.items_of(cluster)).await? {
-                todo.push(work);
-            }
+            let Some(work) = self.resolve(cluster, plan.cut_lsn).await? else {
+                continue;
+            };
+            self.give_way(work.page_count() / CHEAP_PAGES).await;
+            todo.push(work);
         }
         // The device sees ascending addresses.
         todo.sort_unstable_by_key(|work| work.target());
@@ -114,6 +118,7 @@ impl Core {
         for fold in &folded {
             let update = self.map.update(fold.cluster, fold.entry).await;
             update.map_err(|error| self.store_error("map update", error))?;
+            self.give_way(1).await;
         }
         Ok(folded)
     }
@@ -143,6 +148,7 @@ impl Core {
         self.metrics.checkpoint.record_since(start);
         for fold in &folded {
             self.settle(fold, plan.cut_lsn);
+            self.give_way(fold.settled.len() / CHEAP_PAGES).await;
             add(&self.metrics.flushed_pages, fold.settled.len() as u64);
         }
         Ok(())

@@ -12,7 +12,7 @@ use store::{CLUSTER_BLOCKS, Cluster, Entry, crc32c};
 
 use crate::core::Core;
 use crate::error::VolumeError;
-use crate::index::{Backing, Pending, Source};
+use crate::index::{Backing, PayloadId, Pending, Source};
 use crate::metrics::add;
 use crate::pages::{CLUSTER_PAGES, PAGE, PAGE_BYTES, bits, slot_of};
 use crate::read::{READ_TRIES, is_intact};
@@ -57,6 +57,11 @@ struct Choice {
 }
 
 impl Work {
+    /// Pages to be written.
+    pub fn page_count(&self) -> usize {
+        self.items.len()
+    }
+
     /// For sorting by device address.
     pub fn target(&self) -> u32 {
         self.location.map_or(0, |cluster| cluster.0)
@@ -68,17 +73,17 @@ impl Core {
     pub(super) async fn resolve(
         &self,
         plan: &ClusterPlan,
-        items: &[Item],
+        cut_lsn: u64,
     ) -> Result<Option<Work>, VolumeError> {
         let before = self.map.lookup(plan.cluster).await;
         let before = before.map_err(|error| self.store_error("map lookup", error))?;
         // No await from here on: index, map and decision belong together.
-        let items = self.current_items(items);
+        let items = self.items_of(plan.cluster, cut_lsn);
         if before.location.is_some() {
             self.drop_reservation(plan.cluster);
         }
         self.drop_unused_pending(plan.cluster, &before);
-        if plan.is_empty() || (items.is_empty() && before.location.is_none()) {
+        if items.is_empty() && (plan.zero == 0 || before.location.is_none()) {
             self.settle_nothing(plan);
             return Ok(None);
         }
@@ -103,13 +108,6 @@ impl Core {
             self.empty_cluster(&mut work);
         }
         Ok(Some(work))
-    }
-
-    /// The items whose entry in the index is still the one of the plan.
-    fn current_items(&self, items: &[Item]) -> Vec<Item> {
-        let index = self.index.borrow();
-        let is_current = |item: &&Item| index.page(item.page) == Some(item.entry);
-        items.iter().filter(is_current).copied().collect()
     }
 
     /// The cluster was reserved in doubt; the map has a place for it.
@@ -305,7 +303,7 @@ impl Core {
     }
 
     async fn zero_page(&self) -> Buf {
-        let mut buf = reactor::buf::engine_pool().alloc(PAGE_BYTES).await;
+        let mut buf = reactor::buf::engine_alloc(PAGE_BYTES).await;
         buf.zero_fill();
         buf
     }
@@ -332,6 +330,7 @@ impl Core {
             if list.is_empty() {
                 self.count_lost(first.page);
             }
+            self.give_way(count).await;
             if !list.is_empty() {
                 self.write_run(location, slot_of(first.page), list).await?;
             }
@@ -348,6 +347,9 @@ impl Core {
             let Source::Journal { payload, .. } = item.entry.source else {
                 break;
             };
+            if payload == PayloadId::NONE {
+                break;
+            }
             let is_next = item.page == items[0].page + offset as u64;
             // Once the entry is gone its payload's place may be another's.
             if !is_next || index.page(item.page) != Some(item.entry) {
@@ -384,9 +386,7 @@ impl Core {
         offset: u64,
         crcs: impl ExactSizeIterator<Item = u32> + Clone,
     ) -> Option<Buf> {
-        let mut buf = reactor::buf::engine_pool()
-            .alloc(crcs.len() * PAGE_BYTES)
-            .await;
+        let mut buf = reactor::buf::engine_alloc(crcs.len() * PAGE_BYTES).await;
         for _ in 0..READ_TRIES {
             let (result, read) = self.device.read(offset, buf).await;
             buf = read;

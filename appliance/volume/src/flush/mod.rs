@@ -1,11 +1,12 @@
 //! The flusher: moves what is dirty from the journal to the map, and frees journal space.
 //!
 //! `plan` says what one cycle writes, `fold` writes it and tells the map, `cycle` runs the steps
-//! in the order that a crash cannot hurt, `mod` says when.
+//! in the order that a crash cannot hurt, `slice` how much of a turn it may take, `mod` says when.
 
 mod cycle;
 mod fold;
 mod plan;
+mod slice;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -40,6 +41,7 @@ pub(crate) struct Flusher {
     /// has moved.
     abandoned: RefCell<Vec<Cluster>>,
     buffers: RefCell<plan::Plan>,
+    slice: slice::Slice,
 }
 
 impl Flusher {

@@ -2,6 +2,13 @@
 
 use store::{Cluster, Reservation};
 
+use crate::pages::{CLUSTER_PAGES, slot_of};
+
+/// Adjacent pages whose entries lie together.
+pub(super) const GROUP_PAGES: usize = 4;
+/// Groups of a cluster.
+const GROUPS: usize = CLUSTER_PAGES as usize / GROUP_PAGES;
+
 /// The promise that a dirty cluster will have a place.
 #[derive(Debug)]
 pub(crate) enum Backing {
@@ -53,6 +60,8 @@ impl Pending {
 pub(crate) struct DirtyCluster {
     /// Pages with an entry.
     pub data: u64,
+    /// Where the entries of each group of pages are, see `super::table::Pages`.
+    pub(super) groups: [u32; GROUPS],
     /// Pages zeroed before the current cut.
     pub zero_old: u64,
     /// Pages zeroed after it.
@@ -69,6 +78,7 @@ impl DirtyCluster {
     pub(super) fn new() -> Self {
         Self {
             data: 0,
+            groups: [0; GROUPS],
             zero_old: 0,
             zero_new: 0,
             pending: None,
@@ -76,6 +86,17 @@ impl DirtyCluster {
             in_flight: 0,
             unmapping: false,
         }
+    }
+
+    /// The group of a page, and its place in it.
+    pub(super) fn group_of(page: u64) -> (usize, usize) {
+        let slot = slot_of(page);
+        (slot / GROUP_PAGES, slot % GROUP_PAGES)
+    }
+
+    /// The bits of a group's pages.
+    pub(super) fn group_mask(group: usize) -> u64 {
+        ((1 << GROUP_PAGES) - 1) << (group * GROUP_PAGES)
     }
 
     /// Pages that read as zeros whatever the map says.

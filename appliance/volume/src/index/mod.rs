@@ -7,17 +7,18 @@
 
 mod cluster;
 mod payloads;
+mod table;
 
 use std::rc::Rc;
 
 use reactor::buf::Buf;
-use rustc_hash::FxHashMap;
 use store::Cluster;
 use store::journal::{Record, RecordKind};
 
 pub(crate) use self::cluster::{Backing, DirtyCluster, Pending};
 use self::payloads::Payloads;
 pub(crate) use self::payloads::{PayloadBudget, PayloadId};
+use self::table::{Clusters, Pages};
 use crate::mutation::{self, Mutation};
 use crate::pages::{CLUSTER_PAGES, PAGE, PageRange, bit_of, bits, cluster_masks, cluster_of};
 
@@ -50,21 +51,33 @@ pub(crate) enum Lookup {
 
 /// See the module. Plain data: all I/O is elsewhere.
 pub(crate) struct Index {
-    pages: FxHashMap<u64, PageEntry>,
-    clusters: FxHashMap<u64, DirtyCluster>,
+    pages: Pages,
+    clusters: Clusters,
     payloads: Payloads,
 }
 
+impl PageEntry {
+    /// Where there is nothing.
+    const NONE: PageEntry = PageEntry {
+        lsn: 0,
+        crc: 0,
+        source: Source::Direct {
+            cluster: Cluster(0),
+        },
+    };
+}
+
 impl Index {
-    /// An index with room for this many pages and clusters, and payload memory out of `budget`.
-    pub fn new(page_limit: usize, cluster_limit: usize, budget: Rc<PayloadBudget>) -> Self {
-        let mut pages = FxHashMap::default();
-        pages.reserve(page_limit);
-        let mut clusters = FxHashMap::default();
-        clusters.reserve(cluster_limit);
+    /// An index for a volume of this many clusters, with room for so many dirty pages and clusters,
+    /// and payload memory out of `budget`.
+    pub fn new(
+        cluster_count: usize,
+        (page_limit, cluster_limit): (usize, usize),
+        budget: Rc<PayloadBudget>,
+    ) -> Self {
         Self {
-            pages,
-            clusters,
+            pages: Pages::new(page_limit),
+            clusters: Clusters::new(cluster_count, cluster_limit),
             payloads: Payloads::new(budget),
         }
     }
@@ -82,20 +95,17 @@ impl Index {
     }
 
     pub fn is_clean(&self) -> bool {
-        self.clusters.is_empty()
+        self.clusters.len() == 0
     }
 
     pub fn lookup(&self, page: u64) -> Lookup {
-        let Some(cluster) = self.clusters.get(&cluster_of(page)) else {
+        let Some(cluster) = self.clusters.get(cluster_of(page)) else {
             return Lookup::Clean;
         };
-        let bit = bit_of(page);
-        if cluster.data & bit != 0
-            && let Some(entry) = self.pages.get(&page)
-        {
+        if let Some(entry) = self.pages.get(cluster, page) {
             return Lookup::Dirty(*entry);
         }
-        if cluster.zero() & bit != 0 {
+        if cluster.zero() & bit_of(page) != 0 {
             Lookup::Zero
         } else {
             Lookup::Clean
@@ -103,21 +113,20 @@ impl Index {
     }
 
     pub fn page(&self, page: u64) -> Option<PageEntry> {
-        self.pages.get(&page).copied()
+        let cluster = self.clusters.get(cluster_of(page))?;
+        self.pages.get(cluster, page).copied()
     }
 
     pub fn cluster(&self, cluster: u64) -> Option<&DirtyCluster> {
-        self.clusters.get(&cluster)
+        self.clusters.get(cluster)
     }
 
     pub fn cluster_mut(&mut self, cluster: u64) -> Option<&mut DirtyCluster> {
-        self.clusters.get_mut(&cluster)
+        self.clusters.get_mut(cluster)
     }
 
     pub fn clusters(&self) -> impl Iterator<Item = (u64, &DirtyCluster)> {
-        self.clusters
-            .iter()
-            .map(|(cluster, state)| (*cluster, state))
+        self.clusters.iter()
     }
 
     /// Whether a payload is retained.
@@ -137,17 +146,14 @@ impl Index {
 
     /// A request is about to write here: keeps the cluster's entry until `leave`.
     pub fn enter(&mut self, cluster: u64) -> &mut DirtyCluster {
-        let state = self
-            .clusters
-            .entry(cluster)
-            .or_insert_with(DirtyCluster::new);
+        let state = self.clusters.enter(cluster);
         state.in_flight += 1;
         state
     }
 
     /// The request is in the index, or gave up.
     pub fn leave(&mut self, cluster: u64) {
-        let Some(state) = self.clusters.get_mut(&cluster) else {
+        let Some(state) = self.clusters.get_mut(cluster) else {
             return;
         };
         assert!(
@@ -160,12 +166,9 @@ impl Index {
 
     /// Removes the entry of a cluster that has nothing left to say.
     pub fn drop_if_idle(&mut self, cluster: u64) {
-        if self
-            .clusters
-            .get(&cluster)
-            .is_some_and(DirtyCluster::is_idle)
-        {
-            self.clusters.remove(&cluster);
+        let state = self.clusters.get(cluster);
+        if state.is_some_and(DirtyCluster::is_idle) {
+            self.clusters.remove(cluster);
         }
     }
 
@@ -196,7 +199,7 @@ impl Index {
         };
         if record.kind == RecordKind::Zero {
             for (cluster, mask) in cluster_masks(range) {
-                if self.clusters.contains_key(&cluster) || !is_zero(cluster, mask) {
+                if self.clusters.get(cluster).is_some() || !is_zero(cluster, mask) {
                     self.put_zero(cluster, mask);
                 }
             }
@@ -222,7 +225,7 @@ impl Index {
                 },
             );
         }
-        let pending = self.clusters.get_mut(&cluster_of(range.first));
+        let pending = self.clusters.get_mut(cluster_of(range.first));
         if record.kind == RecordKind::Direct
             && let Some(pending) = pending.and_then(|cluster| cluster.pending.as_mut())
         {
@@ -232,43 +235,39 @@ impl Index {
 
     /// A page's new data. Takes a reference of the payload it names.
     pub fn put(&mut self, page: u64, entry: PageEntry) {
-        let state = self
-            .clusters
-            .entry(cluster_of(page))
-            .or_insert_with(DirtyCluster::new);
+        let state = self.clusters.enter(cluster_of(page));
         let bit = bit_of(page);
-        state.data |= bit;
         state.zero_old &= !bit;
         state.zero_new &= !bit;
         if let Source::Journal { payload, .. } = entry.source {
             self.payloads.take(payload);
         }
-        if let Some(old) = self.pages.insert(page, entry) {
+        if let Some(old) = self.pages.set(state, page, entry) {
             assert!(
                 old.lsn < entry.lsn,
                 "page {page}: LSN {} after {}",
                 entry.lsn,
                 old.lsn
             );
-            self.release_source(old.source);
+            release_source(&mut self.payloads, old.source);
         }
     }
 
     /// The masked pages of a cluster read as zeros from now on.
     pub fn put_zero(&mut self, cluster: u64, mask: u64) {
-        let state = self
-            .clusters
-            .entry(cluster)
-            .or_insert_with(DirtyCluster::new);
-        let gone = state.data & mask;
-        state.data &= !mask;
+        let state = self.clusters.enter(cluster);
         state.zero_new |= mask;
-        self.remove_pages(cluster, gone);
+        for slot in bits(state.data & mask) {
+            let page = cluster * CLUSTER_PAGES + slot as u64;
+            if let Some(old) = self.pages.remove(state, page) {
+                release_source(&mut self.payloads, old.source);
+            }
+        }
     }
 
     /// Everything in the index now belongs to the cut: zeros of later requests are told apart.
     pub fn cut_zeros(&mut self, cluster: u64) -> u64 {
-        let Some(state) = self.clusters.get_mut(&cluster) else {
+        let Some(state) = self.clusters.get_mut(cluster) else {
             return 0;
         };
         state.zero_old |= state.zero_new;
@@ -278,39 +277,31 @@ impl Index {
 
     /// The map says what `page` was at `lsn`: forgets the entry unless it is newer.
     pub fn settle_page(&mut self, page: u64, lsn: u64) {
-        let Some(entry) = self.pages.get(&page).copied() else {
+        let Some(state) = self.clusters.get_mut(cluster_of(page)) else {
             return;
         };
-        if entry.lsn != lsn && !mutation::enabled(Mutation::DropLsnCompareInIndex) {
+        let is_newer = |entry: &PageEntry| entry.lsn != lsn;
+        if self.pages.get(state, page).is_some_and(is_newer)
+            && !mutation::enabled(Mutation::DropLsnCompareInIndex)
+        {
             return;
         }
-        self.pages.remove(&page);
-        self.release_source(entry.source);
-        if let Some(state) = self.clusters.get_mut(&cluster_of(page)) {
-            state.data &= !bit_of(page);
+        if let Some(old) = self.pages.remove(state, page) {
+            release_source(&mut self.payloads, old.source);
         }
     }
 
     /// The map says that these pages are zeros.
     pub fn settle_zeros(&mut self, cluster: u64, mask: u64) {
-        if let Some(state) = self.clusters.get_mut(&cluster) {
+        if let Some(state) = self.clusters.get_mut(cluster) {
             state.zero_old &= !mask;
         }
     }
+}
 
-    fn remove_pages(&mut self, cluster: u64, mask: u64) {
-        for slot in bits(mask) {
-            let page = cluster * CLUSTER_PAGES + slot as u64;
-            if let Some(old) = self.pages.remove(&page) {
-                self.release_source(old.source);
-            }
-        }
-    }
-
-    fn release_source(&mut self, source: Source) {
-        if let Source::Journal { payload, .. } = source {
-            self.payloads.release(payload);
-        }
+fn release_source(payloads: &mut Payloads, source: Source) {
+    if let Source::Journal { payload, .. } = source {
+        payloads.release(payload);
     }
 }
 

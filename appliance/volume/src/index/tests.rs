@@ -21,7 +21,7 @@ fn buf(pool: &BufPool, fill: u8, len: usize) -> Buf {
 
 #[test]
 fn the_newest_wins_and_older_settling_is_ignored() {
-    let mut index = Index::new(100, 100, PayloadBudget::new(0));
+    let mut index = Index::new(100, (100, 100), PayloadBudget::new(0));
     index.put(70, journal(5, PayloadId::NONE));
     index.put(70, journal(9, PayloadId::NONE));
     index.settle_page(70, 5);
@@ -34,7 +34,7 @@ fn the_newest_wins_and_older_settling_is_ignored() {
 
 #[test]
 fn zeros_hide_data_and_data_hides_zeros() {
-    let mut index = Index::new(100, 100, PayloadBudget::new(0));
+    let mut index = Index::new(100, (100, 100), PayloadBudget::new(0));
     index.put(1, journal(1, PayloadId::NONE));
     index.put_zero(0, 0b110);
     assert_eq!(
@@ -52,7 +52,7 @@ fn zeros_hide_data_and_data_hides_zeros() {
 
 #[test]
 fn an_entry_stays_while_requests_are_on_their_way() {
-    let mut index = Index::new(100, 100, PayloadBudget::new(0));
+    let mut index = Index::new(100, (100, 100), PayloadBudget::new(0));
     index.enter(4);
     index.enter(4);
     index.leave(4);
@@ -64,7 +64,7 @@ fn an_entry_stays_while_requests_are_on_their_way() {
 #[test]
 fn payload_memory_is_dropped_oldest_first() {
     let pool = BufPool::new(8 << 20, "test").expect("memory");
-    let mut index = Index::new(100, 100, PayloadBudget::new(2 * 4096));
+    let mut index = Index::new(100, (100, 100), PayloadBudget::new(2 * 4096));
     for page in 0..3u64 {
         let id = index.retain(page, &buf(&pool, page as u8, 4096));
         index.put(page, journal(page + 1, id));
@@ -89,7 +89,7 @@ fn payload_memory_is_dropped_oldest_first() {
 #[test]
 fn a_shared_payload_lives_until_its_last_page_is_settled() {
     let pool = BufPool::new(8 << 20, "test").expect("memory");
-    let mut index = Index::new(100, 100, PayloadBudget::new(1 << 20));
+    let mut index = Index::new(100, (100, 100), PayloadBudget::new(1 << 20));
     let id = index.retain(10, &buf(&pool, 7, 3 * 4096));
     for page in 10..13 {
         index.put(page, journal(page, id));

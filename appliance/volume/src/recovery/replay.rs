@@ -98,7 +98,8 @@ async fn replay_log(
 ) -> Result<(Map, Index, LogEnd, ReplayReport), Damage> {
     let map = pool.open_map(record).await.map_err(Damage::Store)?;
     let limits = limits_of(ring);
-    let index = Index::new(limits.pages, limits.clusters, budget.clone());
+    let limits = (limits.pages, limits.clusters);
+    let index = Index::new(map.cluster_count() as usize, limits, budget.clone());
     let page_count = record.size_bytes.div_ceil(PAGE);
     let mut replay = Replay {
         pool,
