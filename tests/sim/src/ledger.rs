@@ -117,6 +117,8 @@ pub struct Ledger {
     pub volumes: BTreeMap<String, VolumeLedger>,
     /// The first thing that was wrong.
     pub violation: Option<String>,
+    /// The server was asked to stop: it refuses what the operator asks for from now on.
+    pub stopping: bool,
     /// Counters.
     pub totals: Totals,
     now: Moment,

@@ -162,6 +162,7 @@ impl Context {
 
     /// Opens the pool and compares what is there with what must be there.
     pub async fn open(&self) -> Option<Engine> {
+        self.ledger.borrow_mut().stopping = false;
         let memory = [reactor::buf::pool(), reactor::buf::engine_pool()];
         self.progress.memory.replace(Some(memory));
         match Engine::open(self.engine_options()).await {
@@ -268,6 +269,7 @@ pub async fn prepare(context: Context) {
 }
 
 async fn shut_down(context: &Context, engine: &Engine) {
+    context.ledger.borrow_mut().stopping = true;
     match engine.shutdown().await {
         Ok(()) => context.progress.shut_down.set(true),
         Err(error) if context.ward().may_fail(error.kind()) => {}

@@ -7,7 +7,7 @@ use reactor::time::sleep;
 use store::StoreError;
 use volume::{Engine, ErrorKind, Volume, VolumeError, VolumeSpec};
 
-use crate::ledger::{Life, Shared};
+use crate::ledger::{Ledger, Life, Shared};
 use crate::life::Ward;
 use crate::plan::{JOURNAL_MIN_BYTES, VOLUMES_MAX};
 
@@ -25,6 +25,12 @@ fn is_lack_of_room(error: &VolumeError) -> bool {
             | StoreError::Fragmented { .. }
             | StoreError::NoRoomForJournal { .. }
     )
+}
+
+/// Whether the engine refused because it is stopping. Nothing was changed then.
+fn is_too_late(error: &VolumeError, ledger: &Ledger) -> bool {
+    let is_closed = |error: &StoreError| matches!(error, StoreError::Closed);
+    ledger.stopping && matches!(error, VolumeError::Pool { error, .. } if is_closed(error))
 }
 
 /// Creates a volume and has the ledger follow; None when the pool had no room or failed.
@@ -47,7 +53,7 @@ pub async fn create(
         }
         Err(error) => {
             let mut ledger = ledger.borrow_mut();
-            if is_lack_of_room(&error) {
+            if is_lack_of_room(&error) || is_too_late(&error, &ledger) {
                 ledger.volume(&name).life = Life::Deleted;
             } else if !ward.may_fail(error.kind()) {
                 ledger.violated(format!("create volume {name}: {error}"));
@@ -64,6 +70,7 @@ pub async fn delete(engine: &Engine, ledger: &Shared, name: &str, ward: &Ward) {
     let mut ledger = ledger.borrow_mut();
     match result {
         Ok(()) => ledger.volume(name).life = Life::Deleted,
+        Err(error) if is_too_late(&error, &ledger) => ledger.volume(name).life = Life::Live,
         Err(error) if ward.may_fail(error.kind()) => {}
         Err(error) => ledger.violated(format!("delete volume {name}: {error}")),
     }
