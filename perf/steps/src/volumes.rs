@@ -43,7 +43,9 @@ impl Setup {
         Engine::create_pool_on(device.clone(), &pool)
             .await
             .expect("a pool");
-        let options = EngineOptions::new("steps");
+        let mut options = EngineOptions::new("steps");
+        // As on a device that is not memory: what was written stays beside the journal.
+        options.payload_bytes = Some(reactor::buf::pool().capacity_bytes() / 4);
         let (engine, _) = Engine::open_on(device.clone(), options)
             .await
             .expect("it opens");

@@ -221,15 +221,18 @@ fn store_part(target: &mut [u8], bytes: &[u8]) {
         return target.copy_from_slice(bytes);
     }
     assert_eq!(target.len(), bytes.len());
-    for (to, from) in target.chunks_exact_mut(LINE).zip(bytes.chunks_exact(LINE)) {
-        let (to, from) = (
-            to.as_mut_ptr().cast::<__m128i>(),
-            from.as_ptr().cast::<__m128i>(),
-        );
-        for part in 0..LINE / size_of::<__m128i>() {
-            // SAFETY: both chunks are a line long, and `to` is aligned, checked above. Every x86-64
-            // has these instructions.
-            unsafe { _mm_stream_si128(to.add(part), _mm_loadu_si128(from.add(part))) };
+    let (to, from) = (target.as_mut_ptr(), bytes.as_ptr());
+    for at in (0..bytes.len()).step_by(LINE) {
+        // SAFETY: both have a line at `at`, as their lengths are the same number of lines, and the
+        // target's is aligned, checked above. Every x86-64 has these instructions.
+        unsafe {
+            let (to, from) = (to.add(at).cast::<__m128i>(), from.add(at).cast::<__m128i>());
+            let first = (_mm_loadu_si128(from), _mm_loadu_si128(from.add(1)));
+            let last = (_mm_loadu_si128(from.add(2)), _mm_loadu_si128(from.add(3)));
+            _mm_stream_si128(to, first.0);
+            _mm_stream_si128(to.add(1), first.1);
+            _mm_stream_si128(to.add(2), last.0);
+            _mm_stream_si128(to.add(3), last.1);
         }
     }
 }

@@ -64,6 +64,6 @@ caught! {
     replay_stops_early: Planted::Volume(InVolume::ReplayStopsEarly), Class::Crash, 2;
     no_flush_on_fua: Planted::Volume(InVolume::NoFlushOnFua), Class::Crash, 0;
     skip_flush_before_superblock: Planted::Store(InStore::SkipFlushBeforeSuperblock), Class::Crash, 133;
-    free_before_publish: Planted::Store(InStore::FreeBeforePublish), Class::Crash, 361;
+    free_before_publish: Planted::Store(InStore::FreeBeforePublish), Class::Crash, 1633;
     ignore_epoch_in_scan: Planted::Store(InStore::IgnoreEpochInScan), Class::Crash, 19;
 }
