@@ -7,10 +7,11 @@
 use std::cell::Cell;
 
 use crate::core::Core;
+use crate::pages::PAGE;
 
-/// Pages of a turn in which nobody wrote anything: some ten microseconds when the device is as
-/// fast as memory.
-const LEAST_PAGES: usize = 32;
+/// Pages of a turn in which nobody wrote anything: a few microseconds when the device is as fast as
+/// memory, so that a lone request hardly feels it.
+const LEAST_PAGES: usize = 4;
 /// From this fill of the journal on, in percent, the slice is twice as large.
 const URGENT_PERCENT: u64 = 50;
 
@@ -19,8 +20,8 @@ const URGENT_PERCENT: u64 = 50;
 pub(super) struct Slice {
     turn: Cell<u64>,
     left_pages: Cell<usize>,
-    /// Completed LSN when the slice was cut.
-    lsn: Cell<u64>,
+    /// Bytes that had gone to the journal when the slice was cut.
+    journal_bytes: Cell<u64>,
 }
 
 impl Core {
@@ -42,11 +43,11 @@ impl Core {
 
     fn cut_slice(&self) {
         let slice = &self.flusher.slice;
-        let lsn = self.journal.completed_lsn();
-        let written = (lsn - slice.lsn.replace(lsn)) as usize;
+        let journal_bytes = self.metrics.journal_bytes.get();
+        let written = journal_bytes - slice.journal_bytes.replace(journal_bytes);
         let is_urgent = self.journal_fill_percent() > URGENT_PERCENT;
         slice.turn.set(reactor::turn());
-        let pages = LEAST_PAGES + written;
+        let pages = LEAST_PAGES + (written / PAGE) as usize;
         slice
             .left_pages
             .set(if is_urgent { 2 * pages } else { pages });
