@@ -71,6 +71,12 @@ impl<'a> Family<'a> {
             .encode_family(&labels)?
             .encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
+
+    fn count_seconds(&mut self, labels: Labels, value_us: u64) -> Result<(), fmt::Error> {
+        self.encoder
+            .encode_family(&labels)?
+            .encode_counter::<NoLabelSet, _, u64>(&(value_us as f64 / 1e6), None)
+    }
 }
 
 impl Snapshot {
@@ -92,6 +98,21 @@ impl Snapshot {
         let mut busy = Family::gauge(encoder, "bedplate_core_busy_ratio", help)?;
         for (name, core) in cores() {
             busy.set(vec![("core", name)], core.busy_fraction)?;
+        }
+        let help = "Time in turns of the loop that found work";
+        let mut busy = Family::counter(encoder, "bedplate_core_busy_seconds", help)?;
+        for (name, core) in cores() {
+            busy.count_seconds(vec![("core", name)], core.busy_us)?;
+        }
+        let help = "Time in turns that found no work, and asleep; a sleep counts when it ends";
+        let mut idle = Family::counter(encoder, "bedplate_core_idle_seconds", help)?;
+        for (name, core) in cores() {
+            idle.count_seconds(vec![("core", name)], core.idle_us)?;
+        }
+        let help = "Host connections that the core serves";
+        let mut hosts = Family::gauge(encoder, "bedplate_core_connections", help)?;
+        for (name, core) in cores() {
+            hosts.set(vec![("core", name)], core.connections as f64)?;
         }
         let mut parks = Family::counter(encoder, "bedplate_core_parks", "Times a core slept")?;
         for (name, core) in cores() {
@@ -238,7 +259,7 @@ fn buckets_seconds(stage: &StageLatency) -> Vec<(f64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::PoolStatus;
+    use crate::model::{CoreStatus, PoolStatus};
 
     fn pool(name: &str, path: Option<&str>) -> PoolStatus {
         PoolStatus {
@@ -251,6 +272,19 @@ mod tests {
             free_bytes: 60,
             core: 0,
             state: "failed: flush".into(),
+        }
+    }
+
+    fn core(index: usize, busy_us: u64, connections: u64) -> CoreStatus {
+        CoreStatus {
+            index,
+            cpu: Some(index + 1),
+            busy_fraction: 0.375,
+            busy_us,
+            idle_us: 2_000_000,
+            connections,
+            parks: 9,
+            ops: 11,
         }
     }
 
@@ -276,7 +310,7 @@ mod tests {
             version: "1.2.3".into(),
             pid: 1,
             uptime_seconds: 5,
-            cores: vec![],
+            cores: vec![core(0, 1_500_000, 1), core(1, 0, 2)],
             pools: vec![pool("main", Some("p")), pool("ram", None)],
             volumes: vec![VolumeStatus {
                 name: "demo".into(),
@@ -300,6 +334,12 @@ mod tests {
         let text = render(&sample());
         for line in [
             "bedplate_connections 3.0",
+            "bedplate_core_busy_ratio{core=\"0\"} 0.375",
+            "bedplate_core_busy_seconds_total{core=\"0\"} 1.5",
+            "bedplate_core_busy_seconds_total{core=\"1\"} 0.0",
+            "bedplate_core_idle_seconds_total{core=\"1\"} 2.0",
+            "bedplate_core_connections{core=\"0\"} 1.0",
+            "bedplate_core_connections{core=\"1\"} 2.0",
             "bedplate_pool_ok{pool=\"main\"} 0.0",
             "bedplate_pool_volatile{pool=\"main\"} 0.0",
             "bedplate_pool_volatile{pool=\"ram\"} 1.0",

@@ -34,6 +34,13 @@ pub struct CoreStatus {
     pub cpu: Option<usize>,
     /// Share of the last second in which the loop found work, 0.0 to 1.0.
     pub busy_fraction: f64,
+    /// Time in turns of the loop that found work, since start, microseconds.
+    pub busy_us: u64,
+    /// Time in turns that found none, and asleep, since start, microseconds. A sleep counts when
+    /// it ends.
+    pub idle_us: u64,
+    /// Host connections that the core serves now.
+    pub connections: u64,
     /// Times the core went to sleep since start.
     pub parks: u64,
     /// I/O operations submitted since start.
