@@ -10,7 +10,9 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use crate::model::{OperationCounters, StageLatency, Status, VolumeCounters, VolumeStatus};
+use crate::model::{
+    DeviceCounters, OperationCounters, StageLatency, Status, VolumeCounters, VolumeStatus,
+};
 
 /// Renders `status` as Prometheus (OpenMetrics) text.
 pub fn render(status: &Status) -> String {
@@ -30,6 +32,7 @@ impl Collector for Snapshot {
         self.appliance(&mut encoder)?;
         self.cores(&mut encoder)?;
         self.pools(&mut encoder)?;
+        self.devices(&mut encoder)?;
         self.operations(&mut encoder)?;
         self.engine(&mut encoder)?;
         self.stages(&mut encoder)
@@ -147,6 +150,27 @@ impl Snapshot {
         for pool in pools {
             let value = if pool.volatile { 1.0 } else { 0.0 };
             volatile.set(vec![("pool", &pool.name)], value)?;
+        }
+        Ok(())
+    }
+
+    fn devices(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        type Field = fn(&DeviceCounters) -> u64;
+        let families: [(&str, &str, Field); 7] = [
+            ("reads", "Reads completed", |d| d.reads),
+            ("read_bytes", "Bytes read", |d| d.read_bytes),
+            ("writes", "Writes completed", |d| d.writes),
+            ("written_bytes", "Bytes written", |d| d.written_bytes),
+            ("flushes", "Flushes done", |d| d.flushes),
+            ("discarded_bytes", "Bytes given back", |d| d.discarded_bytes),
+            ("errors", "Operations failed", |d| d.errors),
+        ];
+        for (what, help, field) in families {
+            let name = format!("bedplate_device_{what}");
+            let mut family = Family::counter(encoder, &name, help)?;
+            for pool in &self.0.pools {
+                family.count(vec![("pool", &pool.name)], field(&pool.device))?;
+            }
         }
         Ok(())
     }
@@ -272,6 +296,15 @@ mod tests {
             free_bytes: 60,
             core: 0,
             state: "failed: flush".into(),
+            device: DeviceCounters {
+                reads: 1,
+                read_bytes: 2,
+                writes: 3,
+                written_bytes: 4,
+                flushes: 5,
+                discarded_bytes: 6,
+                errors: 7,
+            },
         }
     }
 
@@ -343,6 +376,13 @@ mod tests {
             "bedplate_pool_ok{pool=\"main\"} 0.0",
             "bedplate_pool_volatile{pool=\"main\"} 0.0",
             "bedplate_pool_volatile{pool=\"ram\"} 1.0",
+            "bedplate_device_reads_total{pool=\"main\"} 1",
+            "bedplate_device_read_bytes_total{pool=\"main\"} 2",
+            "bedplate_device_writes_total{pool=\"main\"} 3",
+            "bedplate_device_written_bytes_total{pool=\"ram\"} 4",
+            "bedplate_device_flushes_total{pool=\"main\"} 5",
+            "bedplate_device_discarded_bytes_total{pool=\"main\"} 6",
+            "bedplate_device_errors_total{pool=\"main\"} 7",
             "bedplate_volume_operations_total{volume=\"demo\",operation=\"write\"} 7",
             "bedplate_volume_journal_fill_ratio{volume=\"demo\"} 0.25",
         ] {

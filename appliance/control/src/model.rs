@@ -68,6 +68,27 @@ pub struct PoolStatus {
     pub core: usize,
     /// `ok`, or why the pool takes no writes.
     pub state: String,
+    /// What its file, block device or memory did.
+    pub device: DeviceCounters,
+}
+
+/// What the device below a pool did since the server started; opening the pool is part of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceCounters {
+    /// Completed reads.
+    pub reads: u64,
+    /// Bytes of completed reads.
+    pub read_bytes: u64,
+    /// Completed writes.
+    pub writes: u64,
+    /// Bytes of completed writes: journals, data and metadata.
+    pub written_bytes: u64,
+    /// Flushes; one may serve many requests.
+    pub flushes: u64,
+    /// Bytes given back.
+    pub discarded_bytes: u64,
+    /// Operations that failed.
+    pub errors: u64,
 }
 
 /// One volume.
