@@ -6,6 +6,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use host::{Controller, Host, HostOptions, IoQueue, Op};
@@ -18,6 +19,9 @@ const ADDED_MAX: Duration = Duration::from_micros(20);
 /// Time between two requests: a hundred times the spin time after which the server sleeps.
 const PAUSE: Duration = Duration::from_millis(5);
 const ROUNDS: usize = 200;
+/// A command capsule, and C2HData with 4 KiB.
+const REQUEST_BYTES: usize = 72;
+const ANSWER_BYTES: usize = 24 + 4096;
 /// On a machine with other work one attempt may be unlucky: the first good one decides.
 const ATTEMPTS: usize = 5;
 
@@ -44,19 +48,26 @@ impl std::fmt::Display for Added {
     }
 }
 
-/// Median of `ROUNDS` round trips, `pause` before each. The caller's thread never sleeps, so that
-/// nobody but the peer has to be woken.
-fn median(pause: Duration, mut round_trip: impl FnMut()) -> Duration {
-    let mut times: Vec<Duration> = (0..ROUNDS)
-        .map(|_| {
+/// Medians of `ROUNDS` round trips of each kind, `pause` before each, in turns: what else the
+/// machine does meets all kinds alike. The caller's thread never sleeps, so that nobody but the
+/// peer has to be woken.
+fn medians<const KINDS: usize>(
+    pause: Duration,
+    mut round_trips: [&mut dyn FnMut(); KINDS],
+) -> [Duration; KINDS] {
+    let mut times = [const { Vec::new() }; KINDS];
+    for _ in 0..ROUNDS {
+        for (round_trip, times) in round_trips.iter_mut().zip(&mut times) {
             spin(pause);
             let started = Instant::now();
             round_trip();
-            started.elapsed()
-        })
-        .collect();
-    times.sort_unstable();
-    times[ROUNDS / 2]
+            times.push(started.elapsed());
+        }
+    }
+    times.map(|mut times| {
+        times.sort_unstable();
+        times[ROUNDS / 2]
+    })
 }
 
 fn spin(pause: Duration) {
@@ -81,63 +92,91 @@ fn read_block(queue: &mut IoQueue, expected: &[u8]) {
     assert!(data.expect("data") == expected, "other data");
 }
 
-/// Receives one byte without sleeping; false at the end of the connection.
-fn receive_polling(stream: &mut TcpStream) -> bool {
-    loop {
-        match stream.read(&mut [0]) {
-            Ok(count) => return count == 1,
+/// Fills `bytes`, polling when the socket does not block; false at the end of the connection.
+fn receive(stream: &mut TcpStream, bytes: &mut [u8]) -> bool {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match stream.read(&mut bytes[filled..]) {
+            Ok(0) => return false,
+            Ok(count) => filled += count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => std::hint::spin_loop(),
             Err(error) => panic!("receiving: {error}"),
         }
     }
+    true
 }
 
-/// Median round trip of one byte over loopback TCP with a thread on CPU `cpu` that sends it back.
-/// It sleeps in the kernel between two bytes, or polls.
-fn echo_median(cpu: usize, sleeps: bool, pause: Duration) -> Duration {
+/// A thread on CPU `cpu` that does nothing but answer over loopback TCP: as many bytes as a Read
+/// and its answer have. It sleeps in the kernel in between, or polls.
+struct Echo {
+    stream: TcpStream,
+    thread: JoinHandle<()>,
+}
+
+impl Echo {
+    fn start(cpu: usize, sleeps: bool) -> Echo {
+        let (stream, mut peer) = connected();
+        stream.set_nonblocking(true).expect("not blocking");
+        peer.set_nonblocking(!sleeps).expect("blocking or not");
+        let thread = std::thread::spawn(move || {
+            run_on(cpu);
+            let answer = [1; ANSWER_BYTES];
+            while receive(&mut peer, &mut [0; REQUEST_BYTES]) {
+                peer.write_all(&answer).expect("the other end receives");
+            }
+        });
+        Echo { stream, thread }
+    }
+
+    fn round_trip(&mut self) {
+        let sent = self.stream.write_all(&[1; REQUEST_BYTES]);
+        sent.expect("the thread receives");
+        let answered = receive(&mut self.stream, &mut [0; ANSWER_BYTES]);
+        assert!(answered, "the thread is gone");
+    }
+
+    fn end(self) {
+        drop(self.stream);
+        self.thread.join().expect("the thread");
+    }
+}
+
+fn connected() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let address = listener.local_addr().expect("an address");
-    let mut stream = TcpStream::connect(address).expect("a connection");
-    let (mut peer, _) = listener.accept().expect("a connection");
+    let stream = TcpStream::connect(address).expect("a connection");
+    let (peer, _) = listener.accept().expect("a connection");
     for end in [&stream, &peer] {
         end.set_nodelay(true).expect("no delay");
     }
-    stream.set_nonblocking(true).expect("not blocking");
-    peer.set_nonblocking(!sleeps).expect("blocking or not");
-    let thread = std::thread::spawn(move || {
-        run_on(cpu);
-        // A read that blocks never says that it would block: one loop serves both.
-        while receive_polling(&mut peer) {
-            peer.write_all(&[1]).expect("the other end receives");
-        }
-    });
-    let time = median(pause, || {
-        stream.write_all(&[1]).expect("the thread receives");
-        assert!(receive_polling(&mut stream), "the thread is gone");
-    });
-    drop(stream);
-    thread.join().expect("the thread");
-    time
+    (stream, peer)
 }
 
-fn kernel_added(cpu: usize) -> Added {
-    Added {
-        awake: echo_median(cpu, false, Duration::ZERO),
-        asleep: echo_median(cpu, true, PAUSE),
-    }
-}
+/// One attempt: what the server's wake-up adds, and what that of an echo on its CPU `cpu` does.
+fn measure(server: &Server, queue: &mut IoQueue, expected: &[u8], cpu: usize) -> [Added; 2] {
+    let mut read = || read_block(queue, expected);
+    let [read_awake] = medians(Duration::ZERO, [&mut read]);
+    // One that polls takes the CPU from the server: it is gone before the server is asked again.
+    let mut polling = Echo::start(cpu, false);
+    let [echo_awake] = medians(Duration::ZERO, [&mut || polling.round_trip()]);
+    polling.end();
 
-fn server_added(server: &Server, queue: &mut IoQueue, expected: &[u8]) -> Added {
-    let awake = median(Duration::ZERO, || read_block(queue, expected));
+    let mut sleeping = Echo::start(cpu, true);
     let parks = || server.metric("bedplate_core_parks_total{core=\"0\"}");
     let before = parks();
-    let asleep = median(PAUSE, || read_block(queue, expected));
+    let mut echo = || sleeping.round_trip();
+    let [read_asleep, echo_asleep] = medians(PAUSE, [&mut read, &mut echo]);
     let slept = parks() - before;
+    sleeping.end();
     assert!(
         slept >= ROUNDS as f64,
         "slept {slept} times: nothing to wake"
     );
-    Added { awake, asleep }
+    let added = |awake, asleep| Added { awake, asleep };
+    [
+        added(read_awake, read_asleep),
+        added(echo_awake, echo_asleep),
+    ]
 }
 
 fn run_on(cpu: usize) {
@@ -172,8 +211,8 @@ fn prepare(server: &Server) -> (Controller, IoQueue, Vec<u8>) {
 }
 
 /// The first request after a pause takes at most 20 us longer than one that finds the server
-/// awake. Where waking a thread that does nothing but echo a byte takes more than that by itself,
-/// as in a virtual machine whose idle CPU leaves the guest, the server may take 20 us beyond it.
+/// awake. Where a sleeping thread that does nothing but answer takes more than that by itself, as
+/// in a virtual machine whose idle CPU leaves the guest, the server may take 20 us beyond it.
 #[test]
 fn a_read_from_idle_wakes_the_server_in_time() {
     let setup = Setup::new()
@@ -189,8 +228,7 @@ fn a_read_from_idle_wakes_the_server_in_time() {
     let (_controller, mut queue, data) = prepare(&server);
     run_on(cpu);
     for attempt in 1..=ATTEMPTS {
-        let ours = server_added(&server, &mut queue, &data);
-        let kernel = kernel_added(server_cpu);
+        let [ours, kernel] = measure(&server, &mut queue, &data, server_cpu);
         println!("{attempt}: server {ours}; kernel's own {kernel}");
         let beyond = Some(kernel.added()).filter(|&own| own > ADDED_MAX);
         if ours.added() <= ADDED_MAX + beyond.unwrap_or_default() {
