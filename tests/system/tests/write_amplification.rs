@@ -1,4 +1,8 @@
 //! What reaches the device for each byte that a host writes.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the flusher is waited for on the real clock"
+)]
 
 use std::time::{Duration, Instant};
 
