@@ -16,6 +16,12 @@ use system_tests::{Random, Server, Setup, nqn};
 
 /// Most that the wake-up may add to the median, beyond what the kernel itself takes.
 const ADDED_MAX: Duration = Duration::from_micros(20);
+/// The same where others use the server's CPU meanwhile: what they leave in its caches is not the
+/// server's, and the longer path of the two pays more for it.
+const ADDED_MAX_SHARED: Duration = Duration::from_micros(50);
+/// Most use of the server's CPU, by all, that still counts as the server's alone: its own rounds
+/// and those of the echo take about 2 %.
+const ALONE_MAX: f64 = 0.1;
 /// Time between two requests: a hundred times the spin time after which the server sleeps.
 const PAUSE: Duration = Duration::from_millis(5);
 const ROUNDS: usize = 200;
@@ -152,31 +158,78 @@ fn connected() -> (TcpStream, TcpStream) {
     (stream, peer)
 }
 
-/// One attempt: what the server's wake-up adds, and what that of an echo on its CPU `cpu` does.
-fn measure(server: &Server, queue: &mut IoQueue, expected: &[u8], cpu: usize) -> [Added; 2] {
-    let mut read = || read_block(queue, expected);
-    let [read_awake] = medians(Duration::ZERO, [&mut read]);
-    // One that polls takes the CPU from the server: it is gone before the server is asked again.
-    let mut polling = Echo::start(cpu, false);
-    let [echo_awake] = medians(Duration::ZERO, [&mut || polling.round_trip()]);
-    polling.end();
+/// One attempt.
+struct Attempt {
+    server: Added,
+    /// A thread on the server's CPU that only answers.
+    echo: Added,
+    /// Use of that CPU by all, while both mostly slept: 0.0 to 1.0.
+    cpu_use: f64,
+}
 
-    let mut sleeping = Echo::start(cpu, true);
-    let parks = || server.metric("bedplate_core_parks_total{core=\"0\"}");
-    let before = parks();
-    let mut echo = || sleeping.round_trip();
-    let [read_asleep, echo_asleep] = medians(PAUSE, [&mut read, &mut echo]);
-    let slept = parks() - before;
-    sleeping.end();
-    assert!(
-        slept >= ROUNDS as f64,
-        "slept {slept} times: nothing to wake"
-    );
-    let added = |awake, asleep| Added { awake, asleep };
-    [
-        added(read_awake, read_asleep),
-        added(echo_awake, echo_asleep),
-    ]
+impl Attempt {
+    fn measure(server: &Server, queue: &mut IoQueue, expected: &[u8], cpu: usize) -> Attempt {
+        let mut read = || read_block(queue, expected);
+        let [read_awake] = medians(Duration::ZERO, [&mut read]);
+        // One that polls takes the CPU from the server: it ends before the server is asked again.
+        let mut polling = Echo::start(cpu, false);
+        let [echo_awake] = medians(Duration::ZERO, [&mut || polling.round_trip()]);
+        polling.end();
+
+        let mut sleeping = Echo::start(cpu, true);
+        let parks = || server.metric("bedplate_core_parks_total{core=\"0\"}");
+        let (before, used) = (parks(), CpuTime::of(cpu));
+        let mut echo = || sleeping.round_trip();
+        let [read_asleep, echo_asleep] = medians(PAUSE, [&mut read, &mut echo]);
+        let (cpu_use, slept) = (CpuTime::of(cpu).share_since(&used), parks() - before);
+        sleeping.end();
+        assert!(
+            slept >= ROUNDS as f64,
+            "slept {slept} times: nothing to wake"
+        );
+        let added = |awake, asleep| Added { awake, asleep };
+        Attempt {
+            server: added(read_awake, read_asleep),
+            echo: added(echo_awake, echo_asleep),
+            cpu_use,
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        let by_itself = Some(self.echo.added()).filter(|&echo| echo > ADDED_MAX);
+        let ours = if self.cpu_use <= ALONE_MAX {
+            ADDED_MAX
+        } else {
+            ADDED_MAX_SHARED
+        };
+        by_itself.unwrap_or_default() + ours
+    }
+}
+
+/// Ticks of one CPU since boot.
+struct CpuTime {
+    idle: u64,
+    all: u64,
+}
+
+impl CpuTime {
+    fn of(cpu: usize) -> CpuTime {
+        let stat = std::fs::read_to_string("/proc/stat").expect("/proc/stat");
+        let key = format!("cpu{cpu} ");
+        let line = stat.lines().find_map(|line| line.strip_prefix(&key));
+        // user, nice, system, idle, iowait, irq, softirq, steal; guest time is part of user.
+        let ticks = line.expect("the CPU's line").split_whitespace().take(8);
+        let ticks: Vec<u64> = ticks.map(|t| t.parse().expect("ticks")).collect();
+        CpuTime {
+            idle: ticks[3] + ticks[4],
+            all: ticks.iter().sum(),
+        }
+    }
+
+    fn share_since(&self, before: &CpuTime) -> f64 {
+        let all = (self.all - before.all).max(1);
+        1.0 - (self.idle - before.idle) as f64 / all as f64
+    }
 }
 
 fn run_on(cpu: usize) {
@@ -212,7 +265,8 @@ fn prepare(server: &Server) -> (Controller, IoQueue, Vec<u8>) {
 
 /// The first request after a pause takes at most 20 us longer than one that finds the server
 /// awake. Where a sleeping thread that does nothing but answer takes more than that by itself, as
-/// in a virtual machine whose idle CPU leaves the guest, the server may take 20 us beyond it.
+/// in a virtual machine whose idle CPU leaves the guest, the server may take 20 us beyond it; and
+/// 50 us on a CPU that others use at the same time.
 #[test]
 fn a_read_from_idle_wakes_the_server_in_time() {
     let setup = Setup::new()
@@ -228,10 +282,18 @@ fn a_read_from_idle_wakes_the_server_in_time() {
     let (_controller, mut queue, data) = prepare(&server);
     run_on(cpu);
     for attempt in 1..=ATTEMPTS {
-        let [ours, kernel] = measure(&server, &mut queue, &data, server_cpu);
-        println!("{attempt}: server {ours}; kernel's own {kernel}");
-        let beyond = Some(kernel.added()).filter(|&own| own > ADDED_MAX);
-        if ours.added() <= ADDED_MAX + beyond.unwrap_or_default() {
+        let measured = Attempt::measure(&server, &mut queue, &data, server_cpu);
+        let Attempt {
+            server: ours,
+            echo,
+            cpu_use,
+        } = &measured;
+        let limit_us = measured.limit().as_secs_f64() * 1e6;
+        println!(
+            "{attempt}: {ours}, limit {limit_us:.1} us; an echo {echo}; CPU used {:.0} %",
+            cpu_use * 100.0
+        );
+        if ours.added() <= measured.limit() {
             return;
         }
     }
