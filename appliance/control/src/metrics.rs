@@ -10,7 +10,9 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use crate::model::{OperationCounters, StageLatency, Status, VolumeCounters, VolumeStatus};
+use crate::model::{
+    DeviceCounters, OperationCounters, StageLatency, Status, VolumeCounters, VolumeStatus,
+};
 
 /// Renders `status` as Prometheus (OpenMetrics) text.
 pub fn render(status: &Status) -> String {
@@ -30,6 +32,7 @@ impl Collector for Snapshot {
         self.appliance(&mut encoder)?;
         self.cores(&mut encoder)?;
         self.pools(&mut encoder)?;
+        self.devices(&mut encoder)?;
         self.operations(&mut encoder)?;
         self.engine(&mut encoder)?;
         self.stages(&mut encoder)
@@ -71,6 +74,12 @@ impl<'a> Family<'a> {
             .encode_family(&labels)?
             .encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
+
+    fn count_seconds(&mut self, labels: Labels, value_us: u64) -> Result<(), fmt::Error> {
+        self.encoder
+            .encode_family(&labels)?
+            .encode_counter::<NoLabelSet, _, u64>(&(value_us as f64 / 1e6), None)
+    }
 }
 
 impl Snapshot {
@@ -92,6 +101,21 @@ impl Snapshot {
         let mut busy = Family::gauge(encoder, "bedplate_core_busy_ratio", help)?;
         for (name, core) in cores() {
             busy.set(vec![("core", name)], core.busy_fraction)?;
+        }
+        let help = "Time in turns of the loop that found work";
+        let mut busy = Family::counter(encoder, "bedplate_core_busy_seconds", help)?;
+        for (name, core) in cores() {
+            busy.count_seconds(vec![("core", name)], core.busy_us)?;
+        }
+        let help = "Time in turns that found no work, and asleep; a sleep counts when it ends";
+        let mut idle = Family::counter(encoder, "bedplate_core_idle_seconds", help)?;
+        for (name, core) in cores() {
+            idle.count_seconds(vec![("core", name)], core.idle_us)?;
+        }
+        let help = "Host connections that the core serves";
+        let mut hosts = Family::gauge(encoder, "bedplate_core_connections", help)?;
+        for (name, core) in cores() {
+            hosts.set(vec![("core", name)], core.connections as f64)?;
         }
         let mut parks = Family::counter(encoder, "bedplate_core_parks", "Times a core slept")?;
         for (name, core) in cores() {
@@ -126,6 +150,27 @@ impl Snapshot {
         for pool in pools {
             let value = if pool.volatile { 1.0 } else { 0.0 };
             volatile.set(vec![("pool", &pool.name)], value)?;
+        }
+        Ok(())
+    }
+
+    fn devices(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        type Field = fn(&DeviceCounters) -> u64;
+        let families: [(&str, &str, Field); 7] = [
+            ("reads", "Reads completed", |d| d.reads),
+            ("read_bytes", "Bytes read", |d| d.read_bytes),
+            ("writes", "Writes completed", |d| d.writes),
+            ("written_bytes", "Bytes written", |d| d.written_bytes),
+            ("flushes", "Flushes done", |d| d.flushes),
+            ("discarded_bytes", "Bytes given back", |d| d.discarded_bytes),
+            ("errors", "Operations failed", |d| d.errors),
+        ];
+        for (what, help, field) in families {
+            let name = format!("bedplate_device_{what}");
+            let mut family = Family::counter(encoder, &name, help)?;
+            for pool in &self.0.pools {
+                family.count(vec![("pool", &pool.name)], field(&pool.device))?;
+            }
         }
         Ok(())
     }
@@ -238,7 +283,7 @@ fn buckets_seconds(stage: &StageLatency) -> Vec<(f64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::PoolStatus;
+    use crate::model::{CoreStatus, PoolStatus};
 
     fn pool(name: &str, path: Option<&str>) -> PoolStatus {
         PoolStatus {
@@ -251,6 +296,28 @@ mod tests {
             free_bytes: 60,
             core: 0,
             state: "failed: flush".into(),
+            device: DeviceCounters {
+                reads: 1,
+                read_bytes: 2,
+                writes: 3,
+                written_bytes: 4,
+                flushes: 5,
+                discarded_bytes: 6,
+                errors: 7,
+            },
+        }
+    }
+
+    fn core(index: usize, busy_us: u64, connections: u64) -> CoreStatus {
+        CoreStatus {
+            index,
+            cpu: Some(index + 1),
+            busy_fraction: 0.375,
+            busy_us,
+            idle_us: 2_000_000,
+            connections,
+            parks: 9,
+            ops: 11,
         }
     }
 
@@ -276,7 +343,7 @@ mod tests {
             version: "1.2.3".into(),
             pid: 1,
             uptime_seconds: 5,
-            cores: vec![],
+            cores: vec![core(0, 1_500_000, 1), core(1, 0, 2)],
             pools: vec![pool("main", Some("p")), pool("ram", None)],
             volumes: vec![VolumeStatus {
                 name: "demo".into(),
@@ -300,9 +367,22 @@ mod tests {
         let text = render(&sample());
         for line in [
             "bedplate_connections 3.0",
+            "bedplate_core_busy_ratio{core=\"0\"} 0.375",
+            "bedplate_core_busy_seconds_total{core=\"0\"} 1.5",
+            "bedplate_core_busy_seconds_total{core=\"1\"} 0.0",
+            "bedplate_core_idle_seconds_total{core=\"1\"} 2.0",
+            "bedplate_core_connections{core=\"0\"} 1.0",
+            "bedplate_core_connections{core=\"1\"} 2.0",
             "bedplate_pool_ok{pool=\"main\"} 0.0",
             "bedplate_pool_volatile{pool=\"main\"} 0.0",
             "bedplate_pool_volatile{pool=\"ram\"} 1.0",
+            "bedplate_device_reads_total{pool=\"main\"} 1",
+            "bedplate_device_read_bytes_total{pool=\"main\"} 2",
+            "bedplate_device_writes_total{pool=\"main\"} 3",
+            "bedplate_device_written_bytes_total{pool=\"ram\"} 4",
+            "bedplate_device_flushes_total{pool=\"main\"} 5",
+            "bedplate_device_discarded_bytes_total{pool=\"main\"} 6",
+            "bedplate_device_errors_total{pool=\"main\"} 7",
             "bedplate_volume_operations_total{volume=\"demo\",operation=\"write\"} 7",
             "bedplate_volume_journal_fill_ratio{volume=\"demo\"} 0.25",
         ] {

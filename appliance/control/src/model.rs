@@ -34,6 +34,13 @@ pub struct CoreStatus {
     pub cpu: Option<usize>,
     /// Share of the last second in which the loop found work, 0.0 to 1.0.
     pub busy_fraction: f64,
+    /// Time in turns of the loop that found work, since start, microseconds.
+    pub busy_us: u64,
+    /// Time in turns that found none, and asleep, since start, microseconds. A sleep counts when
+    /// it ends.
+    pub idle_us: u64,
+    /// Host connections that the core serves now.
+    pub connections: u64,
     /// Times the core went to sleep since start.
     pub parks: u64,
     /// I/O operations submitted since start.
@@ -61,6 +68,27 @@ pub struct PoolStatus {
     pub core: usize,
     /// `ok`, or why the pool takes no writes.
     pub state: String,
+    /// What its file, block device or memory did.
+    pub device: DeviceCounters,
+}
+
+/// What the device below a pool did since the server started; opening the pool is part of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceCounters {
+    /// Completed reads.
+    pub reads: u64,
+    /// Bytes of completed reads.
+    pub read_bytes: u64,
+    /// Completed writes.
+    pub writes: u64,
+    /// Bytes of completed writes: journals, data and metadata.
+    pub written_bytes: u64,
+    /// Flushes; one may serve many requests.
+    pub flushes: u64,
+    /// Bytes given back.
+    pub discarded_bytes: u64,
+    /// Operations that failed.
+    pub errors: u64,
 }
 
 /// One volume.

@@ -56,6 +56,20 @@ impl Process {
         std::fs::write(path, "5").expect("the peak can be reset");
     }
 
+    /// Bytes that it had the kernel write to devices. Writes through the page cache count when they
+    /// dirty a page; writes to a file system without a device do not count.
+    #[must_use]
+    pub fn written_bytes(&self) -> u64 {
+        let counters = self.read("io");
+        let key = "\nwrite_bytes: ";
+        let value = counters
+            .split_once(key)
+            .and_then(|(_, rest)| rest.lines().next());
+        value
+            .and_then(|bytes| bytes.parse().ok())
+            .unwrap_or_else(|| panic!("write_bytes in {counters}"))
+    }
+
     /// Open file descriptors.
     #[must_use]
     pub fn open_files(&self) -> usize {

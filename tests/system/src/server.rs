@@ -1,7 +1,7 @@
 //! The appliance as a process.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -153,6 +153,28 @@ impl Server {
         let finished = self.cli(&all).expect_code(0);
         serde_json::from_str(&finished.stdout)
             .unwrap_or_else(|error| panic!("not JSON: {error}\n{finished}"))
+    }
+
+    /// What its metrics listener answers, the HTTP head included.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(self.setup.metrics).expect("metrics");
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .expect("ask");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
+    /// The value of one metric, named with its labels as the listener writes them.
+    #[must_use]
+    #[track_caller]
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics();
+        let rest = text.lines().find_map(|line| line.strip_prefix(name));
+        let value = rest.and_then(|rest| rest.strip_prefix(' ')?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in:\n{text}"))
     }
 
     /// Lines that the server printed so far, both outputs.

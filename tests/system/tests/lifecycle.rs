@@ -330,6 +330,15 @@ fn everything_that_is_listed_is_json_too() {
     let status = server.cli_json(&["status"]);
     assert_eq!(status["pid"], server.process().pid);
     assert_eq!(status["volumes"][0]["name"], "demo");
+    let core = &status["cores"][0];
+    assert_eq!(core["connections"], 2, "admin queue and I/O queue: {core}");
+    let busy = core["busy_fraction"].as_f64().expect("a share");
+    assert!((0.0..=1.0).contains(&busy), "{core}");
+    assert!(core["busy_us"].as_u64() > Some(0), "{core}");
+    assert!(
+        status["pools"][0]["device"]["written_bytes"].as_u64() > Some(8192),
+        "{status}"
+    );
     assert_eq!(
         status["listeners"][0]["address"],
         server.address().to_string()
@@ -350,7 +359,7 @@ fn everything_that_is_listed_is_json_too() {
         "{info}"
     );
     let text = server.cli(&["status"]).expect_code(0);
-    for word in ["demo", "main", "write"] {
+    for word in ["demo", "main", "write", "BUSY", "CONNECTIONS"] {
         assert!(text.stdout.contains(word), "no '{word}' in:\n{text}");
     }
     let _ = server.cli_json(&["doctor"]);
@@ -566,20 +575,23 @@ fn hosts_that_are_not_listed_are_refused() {
 
 #[test]
 fn metrics_are_prometheus_text() {
-    use std::io::{Read, Write};
     let server = Server::start(Setup::simple("256MiB", "demo", "64MiB"));
     let (_controller, mut queue) = connect(&server, "demo");
     queue
         .write(0, &Random::new(1).bytes(8192), false)
         .expect("Write");
-    let mut stream = std::net::TcpStream::connect(server.setup.metrics).expect("metrics");
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .expect("ask");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
+    let answer = server.metrics();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     for word in ["volume=\"demo\"", "# TYPE", "_bucket{", "journal"] {
         assert!(answer.contains(word), "no {word} in:\n{answer}");
+    }
+    assert_eq!(server.metric("bedplate_core_connections{core=\"0\"}"), 2.0);
+    for grows in [
+        "bedplate_core_busy_seconds_total{core=\"0\"}",
+        "bedplate_core_idle_seconds_total{core=\"0\"}",
+        "bedplate_device_written_bytes_total{pool=\"main\"}",
+        "bedplate_device_flushes_total{pool=\"main\"}",
+    ] {
+        assert!(server.metric(grows) > 0.0, "{grows} in:\n{answer}");
     }
 }

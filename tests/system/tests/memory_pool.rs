@@ -1,7 +1,5 @@
 //! A pool in memory: it serves hosts as any other, says everywhere that it keeps nothing, and does.
 
-use std::io::{Read, Write};
-
 use host::{Controller, Host, HostOptions, IoQueue};
 use system_tests::{Finished, Random, Server, Setup, nqn};
 
@@ -111,23 +109,13 @@ fn the_start_and_every_listing_say_that_it_keeps_nothing() {
     let volumes = server.cli_json(&["volume", "list"]);
     assert_eq!(named(&volumes, "fleeting")["volatile"], true);
     assert_eq!(named(&volumes, "kept")["volatile"], false);
-    let metrics = metrics(&server);
+    let metrics = server.metrics();
     for line in [
         "bedplate_pool_volatile{pool=\"ram\"} 1",
         "{pool=\"main\"} 0",
     ] {
         assert!(metrics.contains(line), "no {line} in:\n{metrics}");
     }
-}
-
-fn metrics(server: &Server) -> String {
-    let mut stream = std::net::TcpStream::connect(server.setup.metrics).expect("metrics");
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .expect("ask");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
 }
 
 #[test]

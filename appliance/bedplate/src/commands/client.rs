@@ -4,7 +4,9 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 
 use control::client::{Client, ClientError};
-use control::model::{ConnectInfo, CreateVolume, Deleted, PoolStatus, Status, VolumeStatus};
+use control::model::{
+    ConnectInfo, CoreStatus, CreateVolume, Deleted, PoolStatus, Status, VolumeStatus,
+};
 
 use crate::cli::{Output, VolumeCommand, VolumeCreate};
 use crate::output::{bytes, fields, percent, print, table};
@@ -204,7 +206,7 @@ fn status_text(status: &Status) -> String {
             listener.kind, listener.address
         ));
     }
-    text.push_str(&format!("\n{}", cores_text(status)));
+    text.push_str(&format!("\n{}", cores_text(&status.cores)));
     text.push_str(&format!("\n{}", pools_text(status)));
     text.push_str(&format!("\n{}", volumes_text(&status.volumes)));
     text.push_str(&engine_text(&status.volumes));
@@ -212,9 +214,8 @@ fn status_text(status: &Status) -> String {
     text
 }
 
-fn cores_text(status: &Status) -> String {
-    let rows: Vec<Vec<String>> = status
-        .cores
+fn cores_text(cores: &[CoreStatus]) -> String {
+    let rows: Vec<Vec<String>> = cores
         .iter()
         .map(|c| {
             let cpu = c.cpu.map_or("any".to_string(), |cpu| cpu.to_string());
@@ -222,12 +223,14 @@ fn cores_text(status: &Status) -> String {
                 c.index.to_string(),
                 cpu,
                 percent(c.busy_fraction),
+                c.connections.to_string(),
                 c.parks.to_string(),
                 c.ops.to_string(),
             ]
         })
         .collect();
-    table(&["CORE", "CPU", "BUSY", "PARKS", "OPS"], &rows)
+    let head = ["CORE", "CPU", "BUSY", "CONNECTIONS", "PARKS", "OPS"];
+    table(&head, &rows)
 }
 
 fn pools_text(status: &Status) -> String {
@@ -309,6 +312,29 @@ fn engine_text(all: &[VolumeStatus]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn core(index: usize, cpu: Option<usize>, busy_fraction: f64) -> CoreStatus {
+        CoreStatus {
+            index,
+            cpu,
+            busy_fraction,
+            busy_us: 1,
+            idle_us: 2,
+            connections: 3 + index as u64,
+            parks: 40,
+            ops: 50,
+        }
+    }
+
+    #[test]
+    fn each_core_shows_how_busy_it_is_and_whom_it_serves() {
+        let cores = [core(0, Some(7), 0.6249), core(1, None, 0.0)];
+        let text = "\
+            CORE  CPU  BUSY   CONNECTIONS  PARKS  OPS\n\
+            0     7    62.5%  3            40     50\n\
+            1     any  0.0%   4            40     50\n";
+        assert_eq!(cores_text(&cores), text);
+    }
 
     #[test]
     fn a_strange_name_stays_one_path_segment() {

@@ -13,6 +13,7 @@ use control::{Appliance, ControlError};
 use reactor::{CoreStats, mailbox};
 use tokio::sync::oneshot;
 
+use super::busy::BusySample;
 use super::connect;
 use super::messages::{CoreSnapshot, Message, NewVolume, Reply};
 
@@ -45,13 +46,6 @@ pub struct Cores {
     changes: tokio::sync::Mutex<()>,
 }
 
-#[derive(Clone, Copy, Default)]
-struct BusySample {
-    busy_ns: u64,
-    idle_ns: u64,
-    fraction: f64,
-}
-
 impl Cores {
     /// `homes` says which core runs which pool.
     #[expect(
@@ -64,7 +58,9 @@ impl Cores {
         config: &Config,
         listeners: Vec<ListenerStatus>,
     ) -> Cores {
-        let busy = Mutex::new(vec![BusySample::default(); cores.len()]);
+        let started = Instant::now();
+        let first = |core: &CoreHandle| BusySample::first(started, &core.stats);
+        let busy = Mutex::new(cores.iter().map(first).collect());
         let configured = config.volumes.iter().map(|v| v.name.to_string()).collect();
         let changes = tokio::sync::Mutex::new(());
         Cores {
@@ -72,29 +68,22 @@ impl Cores {
             homes,
             configured,
             listeners,
-            started: Instant::now(),
+            started,
             busy,
             changes,
         }
     }
 
     /// Measures each core's busy share since the last call; called once a second.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the slow plane's clock is the real one"
+    )]
     pub fn sample(&self) {
+        let now = Instant::now();
         let mut samples = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         for (sample, core) in samples.iter_mut().zip(&self.cores) {
-            let (busy_ns, idle_ns) = (core.stats.busy_ns.get(), core.stats.idle_ns.get());
-            let busy = busy_ns.saturating_sub(sample.busy_ns) as f64;
-            let idle = idle_ns.saturating_sub(sample.idle_ns) as f64;
-            let fraction = if busy + idle > 0.0 {
-                busy / (busy + idle)
-            } else {
-                0.0
-            };
-            *sample = BusySample {
-                busy_ns,
-                idle_ns,
-                fraction,
-            };
+            sample.again(now, &core.stats);
         }
     }
 
@@ -126,14 +115,19 @@ impl Cores {
         Ok(all)
     }
 
-    fn core_status(&self) -> Vec<CoreStatus> {
+    /// `snapshots` are in the order of the cores.
+    fn core_status(&self, snapshots: &[CoreSnapshot]) -> Vec<CoreStatus> {
         let samples = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let cores = self.cores.iter().zip(samples.iter()).enumerate();
+        let cores = self.cores.iter().zip(samples.iter()).zip(snapshots);
         cores
-            .map(|(index, (core, sample))| CoreStatus {
+            .enumerate()
+            .map(|(index, ((core, sample), snapshot))| CoreStatus {
                 index,
                 cpu: Some(core.cpu),
-                busy_fraction: sample.fraction,
+                busy_fraction: sample.fraction(),
+                busy_us: core.stats.busy_ns.get() / 1000,
+                idle_us: core.stats.idle_ns.get() / 1000,
+                connections: snapshot.connections,
                 parks: core.stats.parks.get(),
                 ops: core.stats.ops_submitted.get(),
             })
@@ -180,17 +174,18 @@ impl Cores {
 
 impl Appliance for Cores {
     async fn status(&self) -> Result<Status, ControlError> {
+        let snapshots = self.snapshots().await?;
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            cores: self.core_status(),
+            cores: self.core_status(&snapshots),
             pools: Vec::new(),
             volumes: Vec::new(),
             listeners: self.listeners.clone(),
             connections: 0,
         };
-        for snapshot in self.snapshots().await? {
+        for snapshot in snapshots {
             status.pools.extend(snapshot.pools);
             status.volumes.extend(snapshot.volumes);
             status.connections += snapshot.connections;

@@ -5,6 +5,7 @@
 //! when all volumes are there. Nothing is announced before it works.
 
 pub mod appliance;
+mod busy;
 pub mod connect;
 mod core;
 mod logging;

@@ -1,11 +1,13 @@
 //! One data core's state and counters as the plain data of the management API.
 
-use control::model::{OperationCounters, PoolStatus, StageLatency, VolumeCounters, VolumeStatus};
+use control::model::{
+    DeviceCounters, OperationCounters, PoolStatus, StageLatency, VolumeCounters, VolumeStatus,
+};
 use frontends::volume_nqn;
 use hdrhistogram::Histogram;
 use store::CLUSTER_BYTES;
 use uuid::Uuid;
-use volume::{MetricsSnapshot, OpSnapshot, VolumeListing, VolumeState};
+use volume::{EngineSnapshot, MetricsSnapshot, OpSnapshot, VolumeListing, VolumeState};
 
 use super::core::Core;
 use super::messages::CoreSnapshot;
@@ -19,14 +21,19 @@ const BUCKETS_US: [u64; 18] = [
 
 /// Everything the core knows. Cost: copies the histograms; at most a few per second.
 pub fn take(core: &Core) -> CoreSnapshot {
-    CoreSnapshot {
-        pools: core.pools.iter().map(|p| pool(core, p)).collect(),
-        volumes: core.pools.iter().flat_map(|p| volumes(core, p)).collect(),
+    let mut snapshot = CoreSnapshot {
         connections: core.target.snapshot_metrics().connections.len() as u64,
+        ..CoreSnapshot::default()
+    };
+    for open in &core.pools {
+        let counters = open.engine.snapshot_metrics();
+        snapshot.pools.push(pool(core, open, &counters));
+        snapshot.volumes.extend(statuses(core, open, &counters));
     }
+    snapshot
 }
 
-fn pool(core: &Core, pool: &OpenPool) -> PoolStatus {
+fn pool(core: &Core, pool: &OpenPool, counters: &EngineSnapshot) -> PoolStatus {
     let space = pool.engine.space();
     let clusters = |count: u32| u64::from(count) * CLUSTER_BYTES;
     PoolStatus {
@@ -39,12 +46,29 @@ fn pool(core: &Core, pool: &OpenPool) -> PoolStatus {
         free_bytes: clusters(space.free),
         core: core.index,
         state: pool.engine.failure().unwrap_or_else(|| "ok".into()),
+        device: device(counters.device),
+    }
+}
+
+fn device(counters: block::CountersSnapshot) -> DeviceCounters {
+    DeviceCounters {
+        reads: counters.reads,
+        read_bytes: counters.read_bytes,
+        writes: counters.writes,
+        written_bytes: counters.written_bytes,
+        flushes: counters.flushes,
+        discarded_bytes: counters.discarded_bytes,
+        errors: counters.errors,
     }
 }
 
 /// The volumes of one pool, damaged ones included.
 pub fn volumes(core: &Core, pool: &OpenPool) -> Vec<VolumeStatus> {
-    let counters = pool.engine.snapshot_metrics().volumes;
+    statuses(core, pool, &pool.engine.snapshot_metrics())
+}
+
+fn statuses(core: &Core, pool: &OpenPool, counters: &EngineSnapshot) -> Vec<VolumeStatus> {
+    let counters = &counters.volumes;
     let exported = core.target.subsystem_nqns();
     let status = |listing: VolumeListing| {
         let name = listing.name.to_string();
