@@ -13,7 +13,8 @@ pub async fn yield_now() {
 }
 
 /// Resumes when no other task of this turn is ready: for what is to go out together with all that
-/// others add until then. Before the core parks, and at the latest when the turn's budget is used.
+/// others add until then. Before the core parks; when the turn's budget is used up, behind those
+/// that are ready by then.
 pub async fn turn_end() {
     GiveWay(Some(Until::TurnEnd)).await;
 }
