@@ -38,10 +38,10 @@ impl Process {
         Duration::from_secs_f64(ticks as f64 / rate as f64)
     }
 
-    /// Resident memory in bytes.
+    /// Resident memory in bytes, with the huge pages that the kernel counts apart.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        self.status_kib("VmRSS:") * 1024
+        (self.status_kib("VmRSS:") + self.status_kib("HugetlbPages:")) * 1024
     }
 
     /// Most resident memory so far, in bytes.

@@ -179,16 +179,17 @@ fn volumes_come_and_go_and_a_full_pool_says_so() {
     );
 }
 
+/// A fault in the middle of a measurement would be part of it.
 #[test]
-fn memory_is_taken_when_it_is_written() {
+fn memory_is_taken_at_the_start() {
     let server = Server::start(
         Setup::new()
             .pool_in_memory("ram", "1GiB")
-            .volume("v", "1GiB", 4096),
+            .volume("v", "512MiB", 4096),
     );
     let empty = server.process().resident_bytes();
     assert!(
-        empty < 512 * MIB,
+        empty >= 1024 * MIB,
         "{} MiB right after the start",
         empty / MIB
     );
@@ -197,10 +198,10 @@ fn memory_is_taken_when_it_is_written() {
     for at in 0..256 {
         queue.write(at * 256, &data, false).expect("Write");
     }
-    let grown = server.process().resident_bytes() - empty;
+    let grown = server.process().resident_bytes().saturating_sub(empty);
     assert!(
-        grown >= 256 * MIB,
-        "{} MiB for 256 MiB written",
+        grown < 128 * MIB,
+        "{} MiB more for 256 MiB written",
         grown / MIB
     );
 }
