@@ -6,7 +6,9 @@ use std::fmt;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, MetricEncoder, NoLabelSet,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -69,16 +71,14 @@ impl<'a> Family<'a> {
         self.encoder.encode_family(&labels)?.encode_gauge(&value)
     }
 
-    fn count(&mut self, labels: Labels, value: u64) -> Result<(), fmt::Error> {
+    fn count(&mut self, labels: Labels, value: impl EncodeCounterValue) -> Result<(), fmt::Error> {
         self.encoder
             .encode_family(&labels)?
             .encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
 
     fn count_seconds(&mut self, labels: Labels, value_us: u64) -> Result<(), fmt::Error> {
-        self.encoder
-            .encode_family(&labels)?
-            .encode_counter::<NoLabelSet, _, u64>(&(value_us as f64 / 1e6), None)
+        self.count(labels, value_us as f64 / 1e6)
     }
 }
 

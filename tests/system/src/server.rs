@@ -7,9 +7,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use host::{Controller, Host, HostOptions, IoQueue};
 use nix::sys::signal::Signal;
 
-use crate::setup::CONTROL_SOCKET;
+use crate::setup::{CONTROL_SOCKET, nqn};
 use crate::{Binary, Finished, Process, Setup};
 
 /// Longest time from start to the first `ready:` line.
@@ -84,6 +85,17 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.setup.address
+    }
+
+    /// A host with the default options and one I/O queue on this volume.
+    #[track_caller]
+    #[must_use]
+    pub fn connect(&self, volume: &str) -> (Controller, IoQueue) {
+        let options = HostOptions::default();
+        let controller = Host::connect(self.address(), &nqn(volume), options);
+        let mut controller = controller.expect("the host connects");
+        let queue = controller.io_queues(1).expect("an I/O queue").remove(0);
+        (controller, queue)
     }
 
     /// Kills it as a crash would and waits until it is gone.

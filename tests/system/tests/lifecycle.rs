@@ -20,14 +20,6 @@ use wire::nvme::log::LogId;
 
 const MIB: usize = 1 << 20;
 
-fn connect(server: &Server, volume: &str) -> (Controller, IoQueue) {
-    let options = HostOptions::default();
-    let controller = Host::connect(server.address(), &nqn(volume), options);
-    let mut controller = controller.expect("the host connects");
-    let queue = controller.io_queues(1).expect("an I/O queue").remove(0);
-    (controller, queue)
-}
-
 fn fsck(server: &Server) -> system_tests::Finished {
     server
         .binary
@@ -56,7 +48,7 @@ fn termination_signals_under_load_exit_with_0_and_lose_nothing() {
     let mut server = Server::start(Setup::simple("256MiB", "demo", "64MiB"));
     let mut region = Region::new(0, 0, 4096, 4096, 3);
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGTERM] {
-        let (controller, mut queue) = connect(&server, "demo");
+        let (controller, mut queue) = server.connect("demo");
         region.verify(&mut queue).expect("everything is there");
         let (tally, code) = under_load(&mut region, &mut queue, true, || {
             std::thread::sleep(Duration::from_millis(300));
@@ -68,7 +60,7 @@ fn termination_signals_under_load_exit_with_0_and_lose_nothing() {
         fsck(&server).expect_code(0);
         server.launch();
     }
-    let (_controller, mut queue) = connect(&server, "demo");
+    let (_controller, mut queue) = server.connect("demo");
     region.verify(&mut queue).expect("everything is there");
 }
 
@@ -89,7 +81,7 @@ fn a_signal_right_after_ready_exits_with_0() {
 #[test]
 fn requests_in_flight_at_a_signal_are_answered() {
     let mut server = Server::start(Setup::simple("256MiB", "demo", "64MiB"));
-    let (_controller, mut queue) = connect(&server, "demo");
+    let (_controller, mut queue) = server.connect("demo");
     let block = Random::new(9).bytes(4096);
     for lba in 0..100 {
         queue
@@ -167,7 +159,7 @@ fn identifiers(controller: &mut Controller) -> Vec<String> {
 #[test]
 fn identifiers_never_change() {
     let mut server = Server::start(Setup::simple("256MiB", "demo", "64MiB"));
-    let (mut controller, queue) = connect(&server, "demo");
+    let (mut controller, queue) = server.connect("demo");
     let first = identifiers(&mut controller);
     drop((controller, queue));
     for kill in [false, true, false] {
@@ -177,7 +169,7 @@ fn identifiers_never_change() {
             server.terminate();
         }
         server.launch();
-        let (mut controller, _queue) = connect(&server, "demo");
+        let (mut controller, _queue) = server.connect("demo");
         assert_eq!(identifiers(&mut controller), first, "killed: {kill}");
     }
     let uuid = server.cli_json(&["volume", "show", "demo"])["uuid"].clone();
@@ -189,7 +181,7 @@ fn identifiers_never_change() {
 #[test]
 fn volumes_come_and_go_while_another_one_works() {
     let mut server = Server::start(Setup::simple("512MiB", "demo", "64MiB"));
-    let (_controller, mut queue) = connect(&server, "demo");
+    let (_controller, mut queue) = server.connect("demo");
     let mut region = Region::new(0, 0, 4096, 4096, 4);
     let (tally, ()) = under_load(&mut region, &mut queue, false, || {
         for round in 0..5 {
@@ -204,7 +196,7 @@ fn volumes_come_and_go_while_another_one_works() {
                 block_size,
             ];
             let _ = server.cli_json(&create);
-            let (_controller, mut guest) = connect(&server, "guest");
+            let (_controller, mut guest) = server.connect("guest");
             assert_eq!(
                 guest.read(0, 64).expect("Read"),
                 vec![0; 64 * guest.block_bytes()]
@@ -241,13 +233,13 @@ fn a_volume_made_at_run_time_survives_restarts() {
     let mut server = Server::start(Setup::simple("512MiB", "demo", "64MiB"));
     let _ = server.cli_json(&["volume", "create", "late", "--size", "32MiB"]);
     let data = Random::new(2).bytes(MIB);
-    let (controller, mut queue) = connect(&server, "late");
+    let (controller, mut queue) = server.connect("late");
     queue.write(100, &data, true).expect("Write");
     drop((controller, queue));
     server.kill();
     server.launch();
     assert_eq!(volume_names(&server), ["demo", "late"]);
-    let (_controller, mut queue) = connect(&server, "late");
+    let (_controller, mut queue) = server.connect("late");
     assert!(queue.read(100, 256).expect("Read") == data);
 }
 
@@ -290,7 +282,7 @@ fn events_tell_about_volumes_that_come_and_go() {
 fn a_deleted_volume_says_so_to_its_hosts() {
     let server = Server::start(Setup::simple("512MiB", "demo", "64MiB"));
     let _ = server.cli_json(&["volume", "create", "guest", "--size", "32MiB"]);
-    let (mut controller, mut queue) = connect(&server, "guest");
+    let (mut controller, mut queue) = server.connect("guest");
     let notices = async_event::NAMESPACE_ATTRIBUTE;
     controller
         .set_feature(FeatureId::ASYNC_EVENT_CONFIG, notices)
@@ -323,7 +315,7 @@ fn a_deleted_volume_says_so_to_its_hosts() {
 #[test]
 fn everything_that_is_listed_is_json_too() {
     let mut server = Server::start(Setup::simple("256MiB", "demo", "64MiB"));
-    let (_controller, mut queue) = connect(&server, "demo");
+    let (_controller, mut queue) = server.connect("demo");
     queue
         .write(0, &Random::new(1).bytes(8192), false)
         .expect("Write");
@@ -382,7 +374,7 @@ fn everything_that_is_listed_is_json_too() {
 fn fsck_says_clean_damaged_or_could_not_run() {
     let mut server = Server::start(Setup::simple("256MiB", "demo", "64MiB"));
     assert_eq!(fsck(&server).code, Some(2), "the pool is in use");
-    let (controller, mut queue) = connect(&server, "demo");
+    let (controller, mut queue) = server.connect("demo");
     let data = Random::new(77).bytes(MIB);
     queue.write(0, &data, false).expect("Write");
     queue
@@ -414,7 +406,7 @@ fn fsck_says_clean_damaged_or_could_not_run() {
     );
 
     server.launch();
-    let (_controller, mut queue) = connect(&server, "demo");
+    let (_controller, mut queue) = server.connect("demo");
     let refused = queue.read(2, 1).expect_err("the block is damaged");
     assert_eq!(
         refused.status(),
@@ -455,7 +447,7 @@ fn fill(queue: &mut IoQueue, pieces: u64) -> (u64, HostError) {
 #[test]
 fn a_full_pool_refuses_writes_keeps_data_and_takes_space_back() {
     let mut server = Server::start(Setup::simple("128MiB", "demo", "512MiB"));
-    let (controller, mut queue) = connect(&server, "demo");
+    let (controller, mut queue) = server.connect("demo");
     let (written, error) = fill(&mut queue, 512);
     println!("{written} MiB until the pool was full");
     assert_eq!(error.status(), Some(Status::CAPACITY_EXCEEDED), "{error}");
@@ -473,7 +465,7 @@ fn a_full_pool_refuses_writes_keeps_data_and_takes_space_back() {
     fsck(&server).expect_code(0);
     server.launch();
 
-    let (_controller, mut queue) = connect(&server, "demo");
+    let (_controller, mut queue) = server.connect("demo");
     check_pieces(&mut queue, written);
     let half = written / 2;
     for piece in half..written {
@@ -524,7 +516,7 @@ fn the_quickstart_configuration_runs() {
     setup.text = Some(own);
     let mut server = Server::start(setup);
     let data = Random::new(6).bytes(MIB);
-    let (controller, mut queue) = connect(&server, "demo");
+    let (controller, mut queue) = server.connect("demo");
     assert_eq!(
         controller.identity().expect("identity").mn.as_str(),
         "Bedplate Volume"
@@ -544,7 +536,7 @@ fn the_quickstart_configuration_runs() {
     }
     assert_eq!(server.stop(Signal::SIGINT), Some(0));
     server.launch();
-    let (_controller, mut queue) = connect(&server, "demo");
+    let (_controller, mut queue) = server.connect("demo");
     assert!(
         queue.read(0, 256).expect("Read") == data,
         "running it again finds the data"
@@ -576,7 +568,7 @@ fn hosts_that_are_not_listed_are_refused() {
 #[test]
 fn metrics_are_prometheus_text() {
     let server = Server::start(Setup::simple("256MiB", "demo", "64MiB"));
-    let (_controller, mut queue) = connect(&server, "demo");
+    let (_controller, mut queue) = server.connect("demo");
     queue
         .write(0, &Random::new(1).bytes(8192), false)
         .expect("Write");

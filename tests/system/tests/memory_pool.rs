@@ -1,7 +1,6 @@
 //! A pool in memory: it serves hosts as any other, says everywhere that it keeps nothing, and does.
 
-use host::{Controller, Host, HostOptions, IoQueue};
-use system_tests::{Finished, Random, Server, Setup, nqn};
+use system_tests::{Finished, Random, Server, Setup};
 
 const MIB: u64 = 1 << 20;
 
@@ -12,14 +11,6 @@ fn both() -> Setup {
         .volume("kept", "64MiB", 4096)
         .pool_in_memory("ram", "1GiB")
         .volume("fleeting", "512MiB", 4096)
-}
-
-fn connect(server: &Server, volume: &str) -> (Controller, IoQueue) {
-    let options = HostOptions::default();
-    let controller = Host::connect(server.address(), &nqn(volume), options);
-    let mut controller = controller.expect("the host connects");
-    let queue = controller.io_queues(1).expect("an I/O queue").remove(0);
-    (controller, queue)
 }
 
 #[track_caller]
@@ -48,7 +39,7 @@ fn hosts_use_it_as_any_other_and_a_restart_empties_it() {
         assert!(!uuids.contains(&uuid), "an empty volume is another one");
         uuids.push(uuid);
         for volume in ["fleeting", "kept"] {
-            let (_controller, mut queue) = connect(&server, volume);
+            let (_controller, mut queue) = server.connect(volume);
             let small = Random::new(1).bytes(4096);
             let large = Random::new(2).bytes(MIB as usize);
             let empty = volume == "fleeting" || uuids.len() == 1;
@@ -154,7 +145,7 @@ fn volumes_come_and_go_and_a_full_pool_says_so() {
     let server = Server::start(Setup::new().pool_in_memory("ram", "128MiB"));
     let create = ["volume", "create", "guest", "--size", "256MiB"];
     says(server.cli(&create), 0, &["live, keeps nothing"]);
-    let (controller, mut queue) = connect(&server, "guest");
+    let (controller, mut queue) = server.connect("guest");
     let data = Random::new(3).bytes(MIB as usize);
     let written = (0..256)
         .take_while(|at| queue.write(at * 256, &data, false).is_ok())
@@ -193,7 +184,7 @@ fn memory_is_taken_at_the_start() {
         "{} MiB right after the start",
         empty / MIB
     );
-    let (_controller, mut queue) = connect(&server, "v");
+    let (_controller, mut queue) = server.connect("v");
     let data = Random::new(4).bytes(MIB as usize);
     for at in 0..256 {
         queue.write(at * 256, &data, false).expect("Write");
