@@ -117,6 +117,19 @@ pub enum StoreError {
         /// The version of this program.
         ours: u16,
     },
+    /// Written by an earlier version.
+    #[error(
+        "{path}: format version {version}, this program reads version {oldest} and later; copy the \
+         volumes with the program that wrote them; nothing was written"
+    )]
+    OlderFormat {
+        /// What was opened.
+        path: PathBuf,
+        /// Its format version.
+        version: u16,
+        /// The lowest version that is read.
+        oldest: u16,
+    },
     /// The device is shorter than when the pool was created.
     #[error(
         "{path}: {actual_bytes} bytes long, the pool was created with {expected_bytes}: \

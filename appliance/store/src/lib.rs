@@ -34,5 +34,6 @@ pub use pool::{
     Changes, CreateOptions, JournalMark, NewVolume, OpenOptions, Pool, Space, VolumeRecord,
 };
 pub use types::{
-    BLOCK_BYTES, CLUSTER_BLOCKS, CLUSTER_BYTES, Cluster, ClusterRun, Entry, VolumeId, VolumeState,
+    ALL_BLOCKS, BLOCK_BYTES, CLUSTER_BLOCKS, CLUSTER_BYTES, Cluster, ClusterRun, Entry, VolumeId,
+    VolumeState,
 };

@@ -5,12 +5,14 @@ use std::fmt;
 /// Bytes of a block: the unit of metadata, and of a page of a volume.
 pub const BLOCK_BYTES: usize = 4096;
 /// Blocks of a cluster, and bits of [`Entry::valid`].
-pub const CLUSTER_BLOCKS: usize = 64;
+pub const CLUSTER_BLOCKS: usize = 32;
+/// A mask with the bit of every block of a cluster.
+pub const ALL_BLOCKS: u64 = u64::MAX >> (u64::BITS - CLUSTER_BLOCKS as u32);
 /// Bytes of a cluster: the unit of allocation.
 pub const CLUSTER_BYTES: u64 = (BLOCK_BYTES * CLUSTER_BLOCKS) as u64;
 
-/// A cluster of the pool, numbered from the start of the device: cluster `c` is the 256 KiB at
-/// byte `c * 256 KiB`. The superblock is in cluster 0, so 0 is never data.
+/// A cluster of the pool, numbered from the start of the device: cluster `c` is the 128 KiB at
+/// byte `c * 128 KiB`. The superblock is in cluster 0, so 0 is never data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cluster(pub u32);
 
@@ -20,7 +22,7 @@ impl Cluster {
         u64::from(self.0) * CLUSTER_BYTES
     }
 
-    /// Offset on the device of one of its 64 pages. Panics when `page` is 64 or more.
+    /// Offset on the device of one of its 32 pages. Panics when `page` is 32 or more.
     pub fn page_offset(self, page: usize) -> u64 {
         assert!(
             page < CLUSTER_BLOCKS,
@@ -81,12 +83,12 @@ pub enum VolumeState {
     Deleting,
 }
 
-/// What the map knows of one cluster (64 pages) of a volume.
+/// What the map knows of one cluster (32 pages) of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Where its pages are, if it has any.
     pub location: Option<Cluster>,
-    /// Bit p: page p has data. A page whose bit is clear reads as zeros.
+    /// Bit p of [`ALL_BLOCKS`]: page p has data. A page whose bit is clear reads as zeros.
     pub valid: u64,
     /// CRC32C of each valid page; 0 for the others.
     pub crc: [u32; CLUSTER_BLOCKS],

@@ -130,13 +130,31 @@ fn a_newer_format_is_refused() {
         path: path(),
         version: 9,
         minimum: 8,
-        ours: 1,
+        ours: 2,
     };
     assert_eq!(
         open_error(&mut world),
         expected,
         "although the other slot is one of ours"
     );
+}
+
+#[test]
+fn an_older_format_is_refused() {
+    let mut world = with_data(1);
+    let disk = world.disk("pool");
+    let mut block = disk.bytes(0..4096);
+    block[12..16].copy_from_slice(&[1, 0, 1, 0]);
+    block[8..12].fill(0);
+    let crc = store::crc32c(&block);
+    block[8..12].copy_from_slice(&crc.to_le_bytes());
+    disk.corrupt(0, &block);
+    let expected = StoreError::OlderFormat {
+        path: path(),
+        version: 1,
+        oldest: 2,
+    };
+    assert_eq!(open_error(&mut world), expected);
 }
 
 #[test]

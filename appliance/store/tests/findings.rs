@@ -16,7 +16,7 @@ use store::format::superblock::Superblock;
 use store::fsck::{ClusterUser, Finding, FsckOptions, fsck};
 use store::journal::batch::{encode, header_len};
 use store::journal::{Header, Identity, Record, RecordKind, Ring};
-use store::{CLUSTER_BYTES, Cluster, VolumeRecord, crc32c};
+use store::{ALL_BLOCKS, CLUSTER_BLOCKS, CLUSTER_BYTES, Cluster, VolumeRecord, crc32c};
 
 const BLOCK: u64 = 4096;
 
@@ -32,7 +32,7 @@ fn pool() -> World {
         let record = pool.create_volume(small).await.expect("create");
         let mut writer = Writer::new(&pool, &record).await;
         writer.put(0, 0b11, 1).await.expect("put");
-        writer.put(20, 0b100, 1).await.expect("put");
+        writer.put(40, 0b100, 1).await.expect("put");
         writer.publish().await.expect("publish");
     })
     .expect("no crash");
@@ -147,12 +147,12 @@ fn a_page_beyond_the_end_of_a_volume() {
     let volume = life(&mut world, || async {
         let pool = create().await.expect("create");
         let odd = NewVolume {
-            size_bytes: (256 << 10) + 5 * 4096,
+            size_bytes: CLUSTER_BYTES + 5 * 4096,
             ..spec("a")
         };
         let record = pool.create_volume(odd).await.expect("create");
         let mut writer = Writer::new(&pool, &record).await;
-        writer.put(0, u64::MAX, 1).await.expect("put");
+        writer.put(0, ALL_BLOCKS, 1).await.expect("put");
         writer.put(1, 0b1_1111, 1).await.expect("put");
         writer.publish().await.expect("publish");
         record.id
@@ -184,18 +184,14 @@ fn blocks_that_hold_no_node() {
     let mut forge = Forge::open(&world);
     forge.table(|entries| {
         let entry = map_cluster(entries);
-        entry.mask |= 0b101 << 61;
+        entry.mask |= 0b101 << 29;
         cluster = entry.cluster;
     });
     forge.close();
-    let mask = 0b101 << 61;
+    let mask = 0b101 << 29;
     let place = cluster.to_string();
     let finding = Finding::LeakedBlocks { cluster, mask };
-    finds(
-        &mut world,
-        finding,
-        &[&place, "a000000000000000", "no map node"],
-    );
+    finds(&mut world, finding, &[&place, "a0000000", "no map node"]);
 }
 
 #[test]
@@ -283,10 +279,10 @@ fn a_journal_too_short_for_a_batch() {
     let mut world = pool();
     let mut forge = Forge::open(&world);
     let volume = forge.volume();
-    let first = Cluster(volume.extents[0].0 + 4);
-    let count = volume.extents[0].1 - 4;
-    volume.extents = vec![(first.0 - 4, 4)];
-    volume.ring_bytes = 4 * CLUSTER_BYTES;
+    let first = Cluster(volume.extents[0].0 + 8);
+    let count = volume.extents[0].1 - 8;
+    volume.extents = vec![(first.0 - 8, 8)];
+    volume.ring_bytes = 8 * CLUSTER_BYTES;
     let (id, position) = (store::VolumeId(volume.id), volume.tail_position);
     forge.close();
     let found = check(&mut world);
@@ -378,7 +374,7 @@ const ZERO: Record = Record {
 
 #[test]
 fn a_journal_record_that_names_a_cluster_outside_of_the_pool() {
-    let first = Forge::open(&pool()).superblock.first_cluster_block / 64;
+    let first = Forge::open(&pool()).superblock.first_cluster_block / CLUSTER_BLOCKS as u64;
     for cluster in [first as u32 - 1, POOL_BYTES.div_ceil(CLUSTER_BYTES) as u32] {
         let mut world = pool();
         let mut journal = Journal::open(&mut world);

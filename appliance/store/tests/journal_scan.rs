@@ -29,13 +29,13 @@ const START: ScanStart = ScanStart {
     sequence: 100,
     first_lsn: 1000,
 };
-const RUN_BYTES: u64 = 8 * CLUSTER_BYTES;
+const RUN_BYTES: u64 = 16 * CLUSTER_BYTES;
 /// The most pages of one batch here.
 const MOST: u64 = 256;
 
 /// Two runs, in the order of the ring.
 fn ring() -> Ring {
-    let runs = [(100, 8), (20, 8)].map(|(first, count)| ClusterRun {
+    let runs = [(100, 16), (20, 16)].map(|(first, count)| ClusterRun {
         first: Cluster(first),
         count,
     });
@@ -511,7 +511,7 @@ fn direct(cluster: u32, page_count: u32) -> Record {
         page_count,
         payload_block: 0,
         cluster: Cluster(cluster),
-        page_in_cluster: 64 - page_count,
+        page_in_cluster: 32 - page_count,
     }
 }
 
@@ -532,7 +532,7 @@ fn named(log: &mut Log) -> (Vec<u32>, u64) {
 #[test]
 fn a_flipped_bit_anywhere_in_a_header_hides_no_other_cluster() {
     let (mut log, _) = Log::of_three(0);
-    let batch = log.append_record(direct(77, 64));
+    let batch = log.append_record(direct(77, 32));
     log.append_record(direct(78, 16));
     assert_eq!(named(&mut log), (vec![77, 78], 0));
     // The header, the record, and some of its checksums.

@@ -58,8 +58,8 @@ fn volumes_keep_their_identity_and_their_journal() {
             let space = pool.space();
             assert_eq!(
                 space.clusters_total - space.free,
-                32,
-                "two journals of 16 clusters"
+                64,
+                "two journals of 32 clusters"
             );
         }
     })
@@ -116,7 +116,7 @@ fn freed_clusters_and_blocks_come_back() {
         for round in 0..50 {
             for index in 0..40 {
                 writer
-                    .put(index * 7, 1 << (round % 64), round)
+                    .put(index * 7, 1 << (round % 32), round)
                     .await
                     .unwrap();
             }
@@ -270,7 +270,7 @@ fn two_creations_of_one_name_at_once_give_one_volume() {
         let space = pool.space();
         assert_eq!(
             space.clusters_total - space.free,
-            16,
+            32,
             "the journal of the one that lost"
         );
     })

@@ -82,6 +82,7 @@ async fn write_one(pool: &Pool) {
         journal: record.mark,
         allocated: vec![cluster],
         freed: Vec::new(),
+        keep_freed: false,
         clean: false,
     };
     pool.publish(changes).await.expect("publish");

@@ -13,11 +13,15 @@ use reactor::sync::{Mutex, Notify};
 use crate::core::Core;
 use crate::error::VolumeError;
 use crate::metrics::add;
+use crate::pages::PAGE;
 
 /// Writers are slowed from this fill on, in percent of the ring.
 const SOFT_PERCENT: u64 = 60;
 /// Writers wait from this fill on.
 const HARD_PERCENT: u64 = 85;
+/// Pages written directly since the last cut from which on a flush cycle runs (64 MiB): until then
+/// the clusters they replace are still taken, and a page written again goes through the journal.
+const DIRECT_PAGES_MAX: u64 = (64 << 20) / PAGE;
 /// The longest delay below the hard limit.
 const MAX_PACE: Duration = Duration::from_millis(2);
 
@@ -114,6 +118,7 @@ impl Core {
         self.journal_fill_percent() > self.limits.flush_percent
             || index.page_count() * 2 > self.limits.pages
             || index.cluster_count() * 2 > self.limits.clusters
+            || self.flusher.direct_pages.get() > DIRECT_PAGES_MAX
     }
 
     fn must_pace(&self) -> bool {

@@ -15,7 +15,7 @@ use reactor::sync::Notify;
 use reactor::time::Instant;
 use store::journal::batch::{self, Header};
 use store::journal::{MAX_BATCH_BLOCKS, MAX_HEADER_BLOCKS, MAX_RECORDS, Record, RecordKind};
-use store::{BLOCK_BYTES, Cluster, JournalMark, crc32c};
+use store::{BLOCK_BYTES, CLUSTER_BYTES, Cluster, JournalMark, crc32c};
 
 use crate::admission::Credit;
 use crate::core::{ClusterHold, Core};
@@ -24,6 +24,7 @@ use crate::locks::PageLock;
 use crate::metrics::add;
 use crate::mutation::{self, Mutation};
 use crate::pages::{PAGE, PAGE_BYTES, PageRange, slot_of};
+use crate::request::MAX_REQUEST_BYTES;
 
 /// Batches on their way to the device.
 const MAX_IN_FLIGHT: usize = 4;
@@ -31,9 +32,8 @@ const MAX_IN_FLIGHT: usize = 4;
 const MAX_SEALED: usize = 2;
 /// Batches kept for reuse.
 const MAX_SPARE: usize = 16;
-/// The most parts of one request: a 1 MiB write touches at most six clusters, each of which may
-/// go its own way.
-pub(crate) const MAX_PARTS: usize = 8;
+/// The most parts of one request: each cluster that it touches may go its own way.
+pub(crate) const MAX_PARTS: usize = MAX_REQUEST_BYTES / CLUSTER_BYTES as usize + 1;
 /// How often a journal write is tried before the volume stops.
 const WRITE_TRIES: u32 = 4;
 /// The first pause between tries; doubled each time.
@@ -639,6 +639,10 @@ impl Core {
                 known.is_some_and(|entry| entry.valid & mask == 0)
             };
             index.apply(record, lsn, position, |page| own[page], payload, is_zero);
+            if record.kind == RecordKind::Direct {
+                let pages = &self.flusher.direct_pages;
+                pages.set(pages.get() + u64::from(record.page_count));
+            }
         }
         drop(index);
         let last_lsn = body.last_lsn();

@@ -22,6 +22,10 @@ use crate::pages::{PageRange, mask_in};
 use crate::read::PlanPool;
 use crate::request::{Command, Completion, Request, VolumeInfo, VolumeState};
 
+/// Cycles after which everything is room again that writes had replaced: one puts the cluster into
+/// the map, one finds that its older place is not used any more, and one moves the tail over the
+/// records that name it.
+const PROMISE_CYCLES: u32 = 3;
 /// Cycles that bring a quiet volume up to date.
 const DRAIN_CYCLES: u32 = 3;
 
@@ -215,8 +219,10 @@ impl Core {
         let old = self
             .index
             .replace(Index::new(0, (0, 0), PayloadBudget::new(0)));
-        let pending = old.clusters().filter_map(|(_, state)| state.pending);
-        clusters.extend(pending.map(|pending| pending.cluster));
+        for (_, state) in old.clusters() {
+            clusters.extend(state.pending.map(|pending| pending.cluster));
+            clusters.extend_from_slice(&state.superseded);
+        }
         clusters.retain(|cluster| !self.pool.is_published(*cluster));
         clusters
     }
@@ -327,11 +333,13 @@ impl Core {
         if self.promise_cached(cluster) {
             return Ok(());
         }
-        self.flusher.full_cycle().await;
-        self.check_writable()?;
-        self.map.lookup(cluster).await.map_err(lookup)?;
-        if self.promise_cached(cluster) {
-            return Ok(());
+        for _ in 0..PROMISE_CYCLES {
+            self.flusher.full_cycle().await;
+            self.check_writable()?;
+            self.map.lookup(cluster).await.map_err(lookup)?;
+            if self.promise_cached(cluster) {
+                return Ok(());
+            }
         }
         Err(VolumeError::PoolFull {
             pool: Arc::from(self.pool.name()),

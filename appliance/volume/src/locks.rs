@@ -4,7 +4,7 @@
 //! compare-and-write see what the request before them left. A request asks for its whole range at
 //! once and waits only for requests that asked earlier: order of arrival, no deadlock.
 //!
-//! A range is cut into clusters of 64 pages. Each cluster has a queue of nodes with a page mask; a
+//! A range is cut into clusters of 32 pages. Each cluster has a queue of nodes with a page mask; a
 //! node waits for earlier nodes whose mask overlaps. Nodes and owners are recycled: no allocation
 //! after warm-up. Cost: one hash lookup a cluster and a walk over the requests queued there.
 

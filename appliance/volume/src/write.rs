@@ -15,7 +15,7 @@ use store::Cluster;
 use store::journal::RecordKind;
 
 use crate::admission::Need;
-use crate::commit::{Group, Hold, Part};
+use crate::commit::{Group, Hold, MAX_PARTS, Part};
 use crate::core::{ClusterHold, Core};
 use crate::error::VolumeError;
 use crate::index::{Backing, DirtyCluster, Pending};
@@ -132,7 +132,7 @@ impl Core {
         lock: &PageLock,
         group: &mut Group,
     ) -> Result<(), VolumeError> {
-        let mut tasks: [Option<JoinHandle<_>>; 8] = Default::default();
+        let mut tasks: [Option<JoinHandle<_>>; MAX_PARTS] = Default::default();
         let mut journal: Option<PageRange> = None;
         for (offset, cluster) in range.clusters().enumerate() {
             let part = part_in(range, cluster);
@@ -173,7 +173,10 @@ impl Core {
         let state = index.cluster_mut(cluster)?;
         let mask = mask_in(part, cluster);
         let target = self.direct_target(state, &entry, mask)?;
-        let pending = state.pending.get_or_insert(target);
+        if let Some(old) = state.pending.filter(|old| old.cluster != target.cluster) {
+            state.superseded.push(old.cluster);
+        }
+        let pending = state.pending.insert(target);
         pending.used |= mask;
         pending.deciding |= mask;
         held.add_direct(cluster);
@@ -188,10 +191,22 @@ impl Core {
         entry: &store::Entry,
         mask: u64,
     ) -> Option<Pending> {
-        if state.data & mask != 0 {
-            // The flusher may be about to write these pages.
-            return None;
-        }
+        // The flusher may be about to write dirty pages to the place they have.
+        let is_clean = state.data & mask == 0;
+        let shared = is_clean.then(|| self.shared_place(state, entry, mask));
+        shared.flatten().or_else(|| {
+            let is_whole = (entry.valid | state.data) & !mask == 0;
+            is_whole.then(|| self.another_place(state)).flatten()
+        })
+    }
+
+    /// The place of the cluster's other pages, where this write's are unused.
+    fn shared_place(
+        &self,
+        state: &mut DirtyCluster,
+        entry: &store::Entry,
+        mask: u64,
+    ) -> Option<Pending> {
         if let Some(pending) = state.pending {
             let elsewhere = entry
                 .location
@@ -199,29 +214,33 @@ impl Core {
             let used = pending.used | if elsewhere { u64::MAX } else { entry.valid };
             return (!pending.replaces && used & mask == 0).then_some(pending);
         }
-        let fresh = |cluster, replaces| Pending {
-            replaces,
-            ..Pending::new(cluster)
-        };
-        let mapped = entry.location.filter(|_| !state.unmapping);
-        match mapped {
-            None => match &mut state.backing {
-                Backing::Reserved(reservation) => {
-                    let cluster = self.pool.allocate(Some(reservation)).ok()?;
-                    state.backing = Backing::Mapped;
-                    Some(fresh(cluster, false))
-                }
-                Backing::None | Backing::Mapped => None,
-            },
-            Some(location) if entry.valid & mask == 0 => {
-                (state.zero() == 0).then(|| fresh(location, false))
-            }
-            Some(_) if entry.valid & !mask == 0 => {
-                let mut extra = self.pool.reserve(1).ok()?;
-                Some(fresh(self.pool.allocate(Some(&mut extra)).ok()?, true))
-            }
-            Some(_) => None,
+        if let Some(location) = entry.location.filter(|_| !state.unmapping) {
+            let is_unused = entry.valid & mask == 0 && state.zero() == 0;
+            return is_unused.then(|| Pending::new(location));
         }
+        let Backing::Reserved(reservation) = &mut state.backing else {
+            return None;
+        };
+        let cluster = self.pool.allocate(Some(reservation)).ok()?;
+        state.backing = Backing::Mapped;
+        Some(Pending::new(cluster))
+    }
+
+    /// A fresh cluster for a write of all pages that have data: whatever the flusher does to the
+    /// old places cannot touch it. One at a time: what was promised for the old data stays.
+    fn another_place(&self, state: &DirtyCluster) -> Option<Pending> {
+        let is_busy = state
+            .pending
+            .is_some_and(|pending| pending.in_flight() != 0);
+        if is_busy || !state.superseded.is_empty() {
+            return None;
+        }
+        let mut extra = self.pool.reserve(1).ok()?;
+        let cluster = self.pool.allocate(Some(&mut extra)).ok()?;
+        Some(Pending {
+            replaces: true,
+            ..Pending::new(cluster)
+        })
     }
 
     /// Writes a direct part in a task of its own: a dropped request must not let go of the pages

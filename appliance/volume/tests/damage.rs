@@ -14,16 +14,15 @@ use volume::{Command, Damage, Engine, ErrorKind, OpenReport, Outcome, Volume};
 
 const TWO: &[(&str, u64, u32)] = &[("a", 16 << 20, 4096), ("b", 64 << 20, 4096)];
 const POOL: u64 = 48 << 20;
-const CLUSTER: usize = 256 << 10;
 const BLOCK: u64 = 4096;
 
 /// What `a` has, as (lba, blocks, fill). Each fill is used by nobody else.
 const MAPPED: (u64, u32, u8) = (0, 128, 0xA1);
 const MAPPED_NEXT_LEAF: (u64, u32, u8) = (64 * 16, 1, 0xA6);
 const SMALL: (u64, u32, u8) = (1100, 1, 0xA2);
-const DIRECT: (u64, u32, u8) = (64 * 20, 64, 0xA3);
+const DIRECT: (u64, u32, u8) = (PAGES * 40, 32, 0xA3);
 const LATER: (u64, u32, u8) = (1101, 1, 0xA4);
-const UNFLUSHED: (u64, u32, u8) = (64 * 21, 64, 0xA5);
+const UNFLUSHED: (u64, u32, u8) = (PAGES * 41, 32, 0xA5);
 const DATA: [(u64, u32, u8); 6] = [MAPPED, MAPPED_NEXT_LEAF, SMALL, DIRECT, LATER, UNFLUSHED];
 
 /// A pool whose volume `a` has a published part and a log of these batches, killed: a small write;
@@ -116,10 +115,10 @@ async fn use_the_rest(engine: &Engine) {
     let listed = engine.listing();
     assert_eq!(&*listed[0].name, "a", "and still listed");
     let b = engine.volume("b").expect("b is served");
-    expect(&b, 0, 64, 0xB1).await;
+    expect(&b, 0, 32, 0xB1).await;
     let mut written = 1;
     let error = loop {
-        match try_write(&b, written * 64, CLUSTER, 0xB2).await {
+        match try_write(&b, written * PAGES, CLUSTER, 0xB2).await {
             Ok(()) => written += 1,
             Err(error) => break error,
         }
@@ -127,10 +126,10 @@ async fn use_the_rest(engine: &Engine) {
     assert_eq!(error.kind(), ErrorKind::PoolFull, "{error}");
     assert!(written > 40, "only {written} clusters");
     settled(&b).await;
-    let full = try_write(&b, written * 64, CLUSTER, 0xB2).await;
+    let full = try_write(&b, written * PAGES, CLUSTER, 0xB2).await;
     assert_eq!(full.expect_err("full").kind(), ErrorKind::PoolFull);
     for cluster in 1..written {
-        expect(&b, cluster * 64, 64, 0xB2).await;
+        expect(&b, cluster * PAGES, 32, 0xB2).await;
     }
     write(&b, 64, 4096, 0xB3).await;
     expect(&b, 64, 1, 0xB3).await;
@@ -165,13 +164,13 @@ fn refused(
         let b = engine.volume("b").expect("b is served");
         let zeroes = Command::WriteZeroes {
             lba: 0,
-            block_count: 64 * 40,
+            block_count: 32 * 40,
             deallocate: true,
         };
         run(&b, zeroes).await.expect("trim");
         settled(&b).await;
         for cluster in 0..40 {
-            write(&b, cluster * 64, CLUSTER, 0xB4).await;
+            write(&b, cluster * PAGES, CLUSTER, 0xB4).await;
         }
     });
     repair(&mut world);
@@ -182,7 +181,7 @@ fn refused(
         for (lba, count, fill) in DATA {
             expect(&a, lba, count, fill).await;
         }
-        expect(&b, 0, 64, 0xB4).await;
+        expect(&b, 0, 32, 0xB4).await;
         engine.shutdown().await.expect("shutdown");
     });
     assert_clean(&mut world);
@@ -258,7 +257,7 @@ fn a_damaged_leaf_that_no_record_needs_fails_its_range_only() {
         for (lba, count, fill) in &DATA[1..] {
             expect(&a, *lba, *count, *fill).await;
         }
-        expect(&b, 0, 64, 0xB1).await;
+        expect(&b, 0, 32, 0xB1).await;
         settled(&a).await;
         write(&a, SMALL.0, 4096, 9).await;
         expect(&a, SMALL.0, 1, 9).await;
@@ -327,14 +326,14 @@ fn data_of_a_large_write_that_cannot_be_read_at_open_is_kept_as_damaged() {
             let replay = replay_of(&report);
             assert_eq!((replay.damaged_pages, replay.undone_pages), (1, 0));
             let (a, _) = both(&engine);
-            let found = read_fills(&a, lba, 64).await;
+            let found = read_fills(&a, lba, PAGES).await;
             for (page, found) in found.into_iter().enumerate() {
                 assert_eq!(found, (page != 5).then_some(fill), "page {page}");
             }
             settled(&a).await;
             assert_eq!(read_fills(&a, lba + 5, 1).await, [None], "in the map, too");
             disk.clear_latent_errors();
-            expect(&a, lba, 64, fill).await;
+            expect(&a, lba, 32, fill).await;
             engine.shutdown().await.expect("shutdown");
         });
         assert_clean(&mut world);
@@ -387,7 +386,7 @@ fn a_volume_with_a_damaged_journal_can_be_deleted_and_gives_its_space_back() {
         let error = engine.delete_volume("a").await.expect_err("gone");
         assert_eq!(error.kind(), ErrorKind::NotFound);
         let b = engine.volume("b").expect("b is served");
-        expect(&b, 0, 64, 0xB1).await;
+        expect(&b, 0, 32, 0xB1).await;
         engine.shutdown().await.expect("shutdown");
     });
     assert_clean(&mut world);
@@ -426,7 +425,7 @@ fn a_deletion_stops_at_a_damaged_node_and_the_pool_goes_on() {
         while !engine.listing().is_empty() && &*engine.listing()[0].name == "a" {
             reactor::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        expect(&engine.volume("b").expect("served"), 0, 64, 0xB5).await;
+        expect(&engine.volume("b").expect("served"), 0, 32, 0xB5).await;
         engine.shutdown().await.expect("shutdown");
     });
     assert_clean(&mut world);

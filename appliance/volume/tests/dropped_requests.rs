@@ -13,14 +13,13 @@ use volume::{Command, Engine, Request, Volume};
 
 const ONE: &[(&str, u64, u32)] = &[("a", 16 << 20, 4096)];
 const POOL: u64 = 48 << 20;
-const CLUSTER: usize = 256 << 10;
 /// A large write takes about 300 µs in the simulated world; each step is dropped somewhere.
 const STEPS: u64 = 50;
 const STEP: Duration = Duration::from_micros(9);
 
 /// Starts a write of a whole cluster and drops it after `delay`; true when it was too late.
 async fn dropped(volume: &Volume, cluster: u64, fill: u8, delay: Duration) -> bool {
-    let lba = cluster * 64;
+    let lba = cluster * PAGES;
     let data = filled(CLUSTER, fill).await;
     let request = Request::new(Command::Write { lba, data });
     let ended = reactor::time::timeout(delay, volume.execute(request)).await;
@@ -67,7 +66,7 @@ fn reopened(world: &mut World, check: impl Fn(u64, Vec<Option<u8>>) + Clone + 's
             let (engine, _) = open(Path::new(DISK)).await;
             let a = engine.volume("a").expect("served");
             for cluster in 0..STEPS {
-                check(cluster, read_fills(&a, cluster * 64, 64).await);
+                check(cluster, read_fills(&a, cluster * PAGES, PAGES).await);
             }
             engine.shutdown().await.expect("shutdown");
         }
@@ -82,7 +81,7 @@ fn over_old_data(seed: u64, then: impl AsyncFn(&Volume, u64) + Copy + 'static, s
         let (engine, _) = open(Path::new(DISK)).await;
         let a = engine.volume("a").expect("served");
         for cluster in 0..STEPS {
-            write(&a, cluster * 64, CLUSTER, 1).await;
+            write(&a, cluster * PAGES, CLUSTER, 1).await;
         }
         settled(&a).await;
         reactor::time::sleep(Duration::from_secs(15)).await;
@@ -91,13 +90,13 @@ fn over_old_data(seed: u64, then: impl AsyncFn(&Volume, u64) + Copy + 'static, s
         for cluster in 0..STEPS {
             dropped(&a, cluster, 2, STEP * cluster as u32).await;
             then(&a, cluster).await;
-            let found = read_fills(&a, cluster * 64, 64).await;
+            let found = read_fills(&a, cluster * PAGES, PAGES).await;
             undone += u64::from(found[6] == Some(1));
             if small {
                 assert_eq!(found[5], Some(3), "the later write wins");
                 check_fills(&found, 1, Some(5));
             } else {
-                assert_eq!(found, [Some(4); 64], "the later write wins");
+                assert_eq!(found, [Some(4); 32], "the later write wins");
             }
         }
         assert_nothing_lost(&engine, &a, free, used).await;
@@ -114,20 +113,20 @@ fn over_old_data(seed: u64, then: impl AsyncFn(&Volume, u64) + Copy + 'static, s
             assert_eq!(found[5], Some(3));
             check_fills(&found, 1, Some(5));
         } else {
-            assert_eq!(found, [Some(4); 64]);
+            assert_eq!(found, [Some(4); 32]);
         }
     });
 }
 
 #[test]
 fn a_later_small_write_wins_over_a_dropped_large_one() {
-    let then = async |a: &Volume, cluster: u64| write(a, cluster * 64 + 5, 4096, 3).await;
+    let then = async |a: &Volume, cluster: u64| write(a, cluster * PAGES + 5, 4096, 3).await;
     (0..4).for_each(|seed| over_old_data(seed, then, true));
 }
 
 #[test]
 fn a_later_large_write_wins_over_a_dropped_large_one() {
-    let then = async |a: &Volume, cluster: u64| write(a, cluster * 64, CLUSTER, 4).await;
+    let then = async |a: &Volume, cluster: u64| write(a, cluster * PAGES, CLUSTER, 4).await;
     (0..4).for_each(|seed| over_old_data(seed, then, false));
 }
 
@@ -149,7 +148,7 @@ fn a_dropped_write_to_empty_space_leaves_it_empty_or_is_whole() {
             }
             reactor::time::sleep(Duration::from_secs(15)).await;
             for cluster in 0..STEPS {
-                let found = read_fills(&a, cluster * 64, 64).await;
+                let found = read_fills(&a, cluster * PAGES, PAGES).await;
                 check_fills(&found, 0, None);
             }
             trim_all(&a).await;
@@ -234,7 +233,7 @@ fn closing_waits_for_the_write_of_a_dropped_request() {
         let (engine, report) = open(Path::new(DISK)).await;
         assert!(report.clean);
         let a = engine.volume("a").expect("served");
-        check_fills(&read_fills(&a, 0, 64).await, 1, None);
+        check_fills(&read_fills(&a, 0, PAGES).await, 1, None);
     });
 }
 
@@ -259,7 +258,7 @@ fn a_later_write_waits_until_the_disk_is_done_with_a_dropped_one() {
             while disk.in_flight() > 0 {
                 reactor::time::sleep(Duration::from_secs(1)).await;
             }
-            let found = read_fills(&a, 0, 64).await;
+            let found = read_fills(&a, 0, PAGES).await;
             assert_eq!(found[5], Some(3), "the later write wins");
             check_fills(&found, old, Some(5));
             engine.shutdown().await.expect("shutdown");

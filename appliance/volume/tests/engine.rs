@@ -19,11 +19,11 @@ fn written_data_is_read_back_and_survives_reopening() {
             .expect("create");
         let info = volume.info().clone();
         write(&volume, 3, 4096, 7).await;
-        write(&volume, 100, 256 << 10, 8).await;
+        write(&volume, 100, CLUSTER, 8).await;
         write(&volume, 1024, 1 << 20, 9).await;
         expect(&volume, 2, 1, 0).await;
         expect(&volume, 3, 1, 7).await;
-        expect(&volume, 100, 64, 8).await;
+        expect(&volume, 100, 32, 8).await;
         expect(&volume, 1024, 256, 9).await;
         engine.shutdown().await.expect("shutdown");
         drop((engine, volume));
@@ -39,7 +39,7 @@ fn written_data_is_read_back_and_survives_reopening() {
         assert_eq!(*volume.info(), info, "identity never changes");
         expect(&volume, 2, 1, 0).await;
         expect(&volume, 3, 1, 7).await;
-        expect(&volume, 100, 64, 8).await;
+        expect(&volume, 100, 32, 8).await;
         expect(&volume, 1024, 256, 9).await;
         engine.shutdown().await.expect("shutdown");
     });
@@ -202,7 +202,7 @@ fn deallocating_gives_space_back() {
             .expect("create");
         let empty = engine.space().free;
         for cluster in 0..40 {
-            write(&volume, cluster * 64, 256 << 10, 1).await;
+            write(&volume, cluster * PAGES, CLUSTER, 1).await;
         }
         settled(&volume).await;
         let full = engine.space().free;
@@ -213,17 +213,17 @@ fn deallocating_gives_space_back() {
         let mut ranges = Ranges::new(reactor::buf::alloc(Ranges::STORAGE_BYTES).await);
         assert!(ranges.push(BlockRange {
             lba: 0,
-            block_count: 20 * 64
+            block_count: 20 * PAGES as u32
         }));
         assert!(ranges.push(BlockRange {
-            lba: 20 * 64 + 1,
-            block_count: 19 * 64
+            lba: 20 * PAGES + 1,
+            block_count: 19 * PAGES as u32
         }));
         run(&volume, Command::Deallocate { ranges })
             .await
             .expect("deallocate");
         expect(&volume, 0, 256, 0).await;
-        expect(&volume, 20 * 64, 1, 1).await;
+        expect(&volume, 20 * PAGES, 1, 1).await;
         settled(&volume).await;
         // 20 and 18 whole clusters, and the map's own needs.
         assert!(
@@ -231,8 +231,8 @@ fn deallocating_gives_space_back() {
             "free: {full}, then {}",
             engine.space().free
         );
-        expect(&volume, 20 * 64, 1, 1).await;
-        expect(&volume, 20 * 64 + 1, 200, 0).await;
+        expect(&volume, 20 * PAGES, 1, 1).await;
+        expect(&volume, 20 * PAGES + 1, 200, 0).await;
         engine.shutdown().await.expect("shutdown");
     });
 }
@@ -257,13 +257,53 @@ fn a_full_pool_refuses_writes_and_keeps_what_it_has() {
             deallocate: true,
         };
         run(&volume, zeroes).await.expect("trim on a full pool");
-        write(&volume, written * 64, 4096, 252).await;
+        write(&volume, written * PAGES, 4096, 252).await;
         engine.shutdown().await.expect("shutdown");
         drop((engine, volume));
         let (engine, _) = open(&path).await;
         let volume = engine.volume("demo").expect("still there");
         expect(&volume, 0, 1, 251).await;
-        expect(&volume, written * 64, 1, 252).await;
+        expect(&volume, written * PAGES, 1, 252).await;
+        engine.shutdown().await.expect("shutdown");
+    });
+}
+
+#[test]
+fn what_large_writes_replaced_is_room_when_others_need_it() {
+    let file = TempPool::new("replaced");
+    let path = file.0.clone();
+    on_reactor(move || async move {
+        create(&path, Some(32 << 20)).await;
+        let (engine, _) = open(&path).await;
+        let volume = engine
+            .create_volume(spec("demo", 64 << 20, 4096))
+            .await
+            .expect("create");
+        let mut written = 0;
+        while engine.space().available() > 8 {
+            write(&volume, written * PAGES, CLUSTER, 1).await;
+            written += 1;
+            if engine.space().available() <= 8 {
+                settled(&volume).await;
+            }
+        }
+        assert!(written > 40, "only {written} clusters fit");
+        // Each of these takes two places until cycles have run: one for each of its writes.
+        let first = written;
+        while engine.space().available() > 1 {
+            write(&volume, written * PAGES, CLUSTER, 2).await;
+            write(&volume, written * PAGES, CLUSTER, 3).await;
+            written += 1;
+        }
+        assert!(written >= first + 2, "{written} from {first} on");
+        for _ in 0..2 {
+            write(&volume, written * PAGES, 4096, 4).await;
+            written += 1;
+        }
+        for cluster in first..written - 2 {
+            expect(&volume, cluster * PAGES, 32, 3).await;
+        }
+        expect(&volume, (written - 1) * PAGES, 1, 4).await;
         engine.shutdown().await.expect("shutdown");
     });
 }
@@ -286,7 +326,7 @@ fn volumes_come_and_go_while_others_are_used() {
                 .await
                 .expect("create");
             write(&gone, 0, 1 << 20, round).await;
-            write(&keep, u64::from(round) * 64, 256 << 10, round).await;
+            write(&keep, u64::from(round) * PAGES, CLUSTER, round).await;
             let busy = reactor::spawn({
                 let gone = gone.clone();
                 async move {
@@ -305,7 +345,7 @@ fn volumes_come_and_go_while_others_are_used() {
         let error = engine.delete_volume("gone").await.expect_err("not there");
         assert_eq!(error.kind(), ErrorKind::NotFound);
         for round in 1..4u8 {
-            expect(&keep, u64::from(round) * 64, 64, round).await;
+            expect(&keep, u64::from(round) * PAGES, 32, round).await;
         }
         settled(&keep).await;
         let after = engine.space().free;
@@ -342,7 +382,7 @@ fn metrics_count_what_happened() {
             .await
             .expect("create");
         write(&volume, 0, 4096, 1).await;
-        write(&volume, 64, 256 << 10, 1).await;
+        write(&volume, 64, CLUSTER, 1).await;
         expect(&volume, 0, 1, 1).await;
         run(
             &volume,
@@ -364,9 +404,9 @@ fn metrics_count_what_happened() {
         assert_eq!((metrics.ops[0].errors, metrics.ops[0].bytes), (1, 4096));
         assert_eq!(
             (metrics.ops[1].count, metrics.ops[1].bytes),
-            (2, (256 << 10) + 4096)
+            (2, store::CLUSTER_BYTES + 4096)
         );
-        assert_eq!(metrics.direct_bytes, 256 << 10);
+        assert_eq!(metrics.direct_bytes, store::CLUSTER_BYTES);
         assert!(metrics.journal_batches >= 2 && metrics.journal_bytes < 64 << 10);
         assert_eq!(metrics.in_flight, 0);
         engine.shutdown().await.expect("shutdown");

@@ -12,7 +12,6 @@ use volume::{Engine, ErrorKind, Outcome, Volume};
 
 const TWO: &[(&str, u64, u32)] = &[("a", 16 << 20, 4096), ("b", 16 << 20, 4096)];
 const POOL: u64 = 48 << 20;
-const CLUSTER: usize = 256 << 10;
 
 /// A pool that was killed with a part of both volumes in the map, and a part in the journals only.
 fn killed(seed: u64) -> World {
@@ -36,10 +35,10 @@ async fn expect_data(volume: &Volume) {
     let all = [
         (0, 5, 1),
         (5, 1, 2),
-        (6, 58, 1),
-        (64, 32, 4),
+        (6, 26, 1),
+        (64, 16, 4),
         (96, 32, 0),
-        (640, 64, 3),
+        (640, 32, 3),
         (1000, 2, 5),
     ];
     for (lba, count, fill) in all {

@@ -7,12 +7,17 @@ use std::path::Path;
 use common::broken::*;
 use common::*;
 use reactor::sim::{Crash, World};
+use store::format::node::LEAF_ENTRIES;
 use volume::{Engine, Volume};
 
-/// One page in every leaf, 3.75 MiB apart.
+/// One page in every leaf, 3.6 MiB apart.
 const LEAVES: u64 = 300;
-const LEAF_BLOCKS: u64 = 15 * 64;
-const ONE: &[(&str, u64, u32)] = &[("a", LEAVES * 15 * (256 << 10), 4096)];
+const LEAF_BLOCKS: u64 = LEAF_ENTRIES as u64 * PAGES;
+const ONE: &[(&str, u64, u32)] = &[(
+    "a",
+    LEAVES * LEAF_ENTRIES as u64 * store::CLUSTER_BYTES,
+    4096,
+)];
 const POOL: u64 = 112 << 20;
 /// What one publish takes of a pool of this size.
 const STEP_LEAVES: u64 = 204;

@@ -36,13 +36,13 @@ fn written_data_is_read_back_and_lives_as_long_as_the_device() {
         let volume = new.expect("create");
         assert!(!volume.info().volatile_cache, "a flush adds nothing");
         write(&volume, 3, 4096, 7).await;
-        write(&volume, 100, 256 << 10, 8).await;
+        write(&volume, 100, CLUSTER, 8).await;
         write(&volume, 1024, 1 << 20, 9).await;
         run(&volume, Command::Flush).await.expect("flush");
         expect(&volume, 2, 1, 0).await;
         expect(&volume, 3, 1, 7).await;
         settled(&volume).await;
-        expect(&volume, 100, 64, 8).await;
+        expect(&volume, 100, 32, 8).await;
         expect(&volume, 1024, 256, 9).await;
         engine.shutdown().await.expect("shutdown");
         drop((engine, volume));
@@ -126,7 +126,7 @@ fn a_full_pool_refuses_writes_and_keeps_what_it_has() {
             deallocate: true,
         };
         run(&volume, zeroes).await.expect("trim on a full pool");
-        write(&volume, written * 64, 4096, 252).await;
+        write(&volume, written * PAGES, 4096, 252).await;
         engine.shutdown().await.expect("shutdown");
     });
 }

@@ -156,7 +156,7 @@ impl Client {
         };
         let mut lba = self.prng.below(end);
         // Half of the requests are aligned: to pages, or to clusters.
-        let align = [1, 1, per_page, per_page * 64][self.prng.index(4)];
+        let align = [1, 1, per_page, per_page * store::CLUSTER_BLOCKS as u64][self.prng.index(4)];
         if align > 1 {
             lba -= lba % align;
             count = count.next_multiple_of(align).min(most);

@@ -19,7 +19,7 @@ const MIN_RECV_BYTES: usize = 4 << 10;
 /// Work done in one turn before other connections get theirs.
 const TURN_BYTES: usize = 512 << 10;
 /// Cost of a PDU beside its bytes, so that tiny PDUs count too.
-const PDU_COST_BYTES: usize = 4 << 10;
+const PDU_COST_BYTES: usize = 8 << 10;
 
 /// Where the data of a PDU goes.
 pub(super) enum Sink<'a> {

@@ -1,13 +1,13 @@
-//! Blocks for map nodes: 64 in a map cluster, each used by at most one node.
+//! Blocks for map nodes: 32 in a map cluster, each used by at most one node.
 //!
 //! Which blocks are used must be known when a pool is opened, without reading the maps. So the
-//! pool keeps a table of its map clusters with one 64-bit mask each; pages of the table are stored
+//! pool keeps a table of its map clusters with a mask each; pages of the table are stored
 //! beside the allocator's bitmap and in the same way (docs/format.md, "Map cluster table").
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::format::alloc_page::{TABLE_ENTRIES_PER_PAGE, TableEntry};
-use crate::types::{CLUSTER_BLOCKS, Cluster};
+use crate::types::{ALL_BLOCKS, CLUSTER_BLOCKS, Cluster};
 
 /// One map cluster.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,7 @@ impl MapBlocks {
             used: entry.mask,
             published: entry.mask,
         };
-        if cluster.used != u64::MAX {
+        if cluster.used != ALL_BLOCKS {
             self.partial.insert(entry.cluster.0);
         }
         self.clusters.insert(entry.cluster.0, cluster).is_none()
@@ -86,7 +86,7 @@ impl MapBlocks {
             .expect("partial clusters exist");
         let bit = (!cluster.used).trailing_zeros();
         cluster.used |= 1 << bit;
-        if cluster.used == u64::MAX {
+        if cluster.used == ALL_BLOCKS {
             self.partial.remove(&number);
         }
         Some(Cluster(number).first_block() + u64::from(bit))
@@ -94,7 +94,7 @@ impl MapBlocks {
 
     /// Blocks that can be taken without another cluster.
     pub(crate) fn spare(&self) -> u64 {
-        let spare = |number| u64::from(self.clusters[number].used.count_zeros());
+        let spare = |number| u64::from((!self.clusters[number].used & ALL_BLOCKS).count_ones());
         self.partial.iter().map(spare).sum()
     }
 

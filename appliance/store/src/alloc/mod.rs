@@ -18,7 +18,7 @@ pub(crate) use stage::Staged;
 use crate::error::StoreError;
 use crate::format::alloc_page::{BITS_PER_PAGE, TABLE_ENTRIES_PER_PAGE, TableEntry};
 use crate::pool::{PoolGeometry, Space};
-use crate::types::{Cluster, ClusterRun};
+use crate::types::{CLUSTER_BLOCKS, Cluster, ClusterRun};
 
 use epochs::ReadEpochs;
 use map_blocks::MapBlocks;
@@ -26,16 +26,16 @@ use map_blocks::MapBlocks;
 /// Most runs of a journal.
 pub const JOURNAL_RUNS_MAX: usize = 8;
 /// Fewest clusters of a run: the largest batch (1 MiB of payload and its header) must fit.
-pub const JOURNAL_RUN_CLUSTERS_MIN: u32 = 8;
+pub const JOURNAL_RUN_CLUSTERS_MIN: u32 = 16;
 
 /// Data clusters whose map nodes fit into one cluster at worst: each may need a leaf of its own
 /// and, in a very sparse volume, four inner nodes.
-const CLUSTERS_PER_MAP_CLUSTER: u32 = 12;
+const CLUSTERS_PER_MAP_CLUSTER: u32 = CLUSTER_BLOCKS as u32 / NODES_PER_LEAF_MAX as u32;
 /// Nodes a dirty leaf may cause to be written: itself and four levels of ancestors.
 const NODES_PER_LEAF_MAX: u64 = 5;
 /// Bounds of the part of the pool that is kept for map nodes.
-const METADATA_RESERVE_MIN: u32 = 16;
-const METADATA_RESERVE_MAX: u32 = 4096;
+const METADATA_RESERVE_MIN: u32 = 32;
+const METADATA_RESERVE_MAX: u32 = 8192;
 
 /// The allocator of an open pool.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Allocator {
 
     pub(crate) fn publish_budget_leaves(&self) -> u64 {
         let base = (self.total / 64).clamp(METADATA_RESERVE_MIN, METADATA_RESERVE_MAX);
-        u64::from(base) * 64 / NODES_PER_LEAF_MAX
+        u64::from(base) * CLUSTER_BLOCKS as u64 / NODES_PER_LEAF_MAX
     }
 
     pub(crate) fn is_published(&self, cluster: Cluster) -> bool {
@@ -272,7 +272,9 @@ impl Allocator {
     /// Blocks for `count` map nodes, all or none. They may come out of the metadata reserve but
     /// never out of what is promised. Errors: `MetadataFull`.
     pub(crate) fn allocate_blocks(&mut self, count: u64) -> Result<Vec<u64>, StoreError> {
-        let missing = count.saturating_sub(self.map_blocks.spare()).div_ceil(64);
+        let missing = count
+            .saturating_sub(self.map_blocks.spare())
+            .div_ceil(CLUSTER_BLOCKS as u64);
         let room = u64::from(self.free - self.reserved.min(self.free));
         if missing > room.min(u64::from(self.map_blocks.spare_slots())) {
             return Err(StoreError::MetadataFull { wanted: count });

@@ -20,11 +20,12 @@ impl Allocator {
     /// Moves the published bitmap and table to what the next publish says.
     ///
     /// From here on only a completed publish makes memory and disk agree again. Panics when the
-    /// lists are not what they claim: `allocated` unpublished and in use, `freed` published.
+    /// lists are not what they claim: `allocated` unpublished and in use, `freed` published. Freed
+    /// clusters that are kept are unpublished and in use afterwards.
     pub(crate) fn stage(
         &mut self,
         allocated: &[Cluster],
-        freed: &[Cluster],
+        (freed, keep_freed): (&[Cluster], bool),
         blocks_allocated: &[u64],
         blocks_freed: &[u64],
     ) -> Staged {
@@ -50,6 +51,10 @@ impl Allocator {
         }
         for index in 0..staged.freed_clusters.len() {
             self.stage_bit(staged.freed_clusters[index], false, &mut staged);
+        }
+        if keep_freed {
+            staged.freed_clusters.drain(..freed.len());
+            self.unpublished += freed.len() as u32;
         }
         if mutation::enabled(Mutation::FreeBeforePublish) {
             let early = std::mem::take(&mut staged.freed_clusters);

@@ -2,6 +2,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::*;
+use crate::types::ALL_BLOCKS;
 
 fn allocator() -> Rc<RefCell<Allocator>> {
     let geometry = PoolGeometry::for_device(64 << 20).unwrap();
@@ -9,7 +10,9 @@ fn allocator() -> Rc<RefCell<Allocator>> {
 }
 
 fn publish(alloc: &Rc<RefCell<Allocator>>, allocated: &[Cluster], freed: &[Cluster]) {
-    let staged = alloc.borrow_mut().stage(allocated, freed, &[], &[]);
+    let staged = alloc
+        .borrow_mut()
+        .stage(allocated, (freed, false), &[], &[]);
     alloc.borrow_mut().finish(staged);
 }
 
@@ -65,7 +68,7 @@ fn freed_clusters_are_reused_after_publish_and_readers() {
     publish(&alloc, &[cluster], &[]);
     let free = alloc.borrow().space().free;
     let guard = ReadGuard::new(&alloc);
-    let staged = alloc.borrow_mut().stage(&[], &[cluster], &[], &[]);
+    let staged = alloc.borrow_mut().stage(&[], (&[cluster], false), &[], &[]);
     assert_eq!(alloc.borrow().space().free, free, "staged");
     assert!(!alloc.borrow().is_published(cluster));
     alloc.borrow_mut().finish(staged);
@@ -105,26 +108,26 @@ fn claims_are_for_free_clusters_of_the_pool() {
 
 #[test]
 fn journals_take_the_smallest_run_that_fits_or_the_largest_ones() {
-    let free = || [(0, 9), (20, 100), (200, 40), (300, 7), (400, 30)].into_iter();
-    assert_eq!(choose_runs(free(), 16), Some(vec![(400, 16)]));
+    let free = || [(0, 18), (20, 100), (200, 40), (300, 15), (400, 30)].into_iter();
+    assert_eq!(choose_runs(free(), 19), Some(vec![(400, 19)]));
     assert_eq!(choose_runs(free(), 35), Some(vec![(200, 35)]));
     assert_eq!(choose_runs(free(), 140), Some(vec![(20, 100), (200, 40)]));
     assert_eq!(
         choose_runs(free(), 142),
-        Some(vec![(20, 94), (200, 40), (400, 8)])
+        Some(vec![(20, 86), (200, 40), (400, 16)])
     );
     assert_eq!(
-        choose_runs(free(), 179),
-        Some(vec![(0, 9), (20, 100), (200, 40), (400, 30)])
+        choose_runs(free(), 188),
+        Some(vec![(0, 18), (20, 100), (200, 40), (400, 30)])
     );
     assert_eq!(
-        choose_runs(free(), 180),
+        choose_runs(free(), 189),
         None,
-        "the run of seven is too short"
+        "the run of fifteen is too short"
     );
-    let many = (0..20).map(|index| (index * 100, 10));
-    assert_eq!(choose_runs(many.clone(), 81), None, "at most eight runs");
-    assert_eq!(choose_runs(many, 80).unwrap().len(), 8);
+    let many = (0..20).map(|index| (index * 100, 20));
+    assert_eq!(choose_runs(many.clone(), 161), None, "at most eight runs");
+    assert_eq!(choose_runs(many, 160).unwrap().len(), 8);
 }
 
 #[test]
@@ -132,9 +135,9 @@ fn map_blocks_fill_clusters_and_empty_ones_go() {
     let alloc = allocator();
     let mut alloc = alloc.borrow_mut();
     let free = alloc.space().free;
-    let blocks = alloc.allocate_blocks(65).unwrap();
+    let blocks = alloc.allocate_blocks(CLUSTER_BLOCKS as u64 + 1).unwrap();
     assert_eq!(alloc.space().free, free - 2);
-    let staged = alloc.stage(&[], &[], &blocks, &[]);
+    let staged = alloc.stage(&[], (&[], false), &blocks, &[]);
     assert_eq!(
         staged.dirty_pages.len(),
         2,
@@ -142,14 +145,14 @@ fn map_blocks_fill_clusters_and_empty_ones_go() {
     );
     alloc.finish(staged);
     let masks: Vec<u64> = alloc.map_clusters().map(|entry| entry.mask).collect();
-    assert_eq!(masks, [u64::MAX, 1]);
-    let staged = alloc.stage(&[], &[], &[], &blocks[1..]);
+    assert_eq!(masks, [ALL_BLOCKS, 1]);
+    let staged = alloc.stage(&[], (&[], false), &[], &blocks[1..]);
     let reused = alloc.allocate_blocks(1).unwrap();
     assert!(
         !blocks.contains(&reused[0]),
         "freed blocks are not reused before the publish is through"
     );
-    let cluster = Cluster((reused[0] / 64) as u32);
+    let cluster = Cluster((reused[0] / CLUSTER_BLOCKS as u64) as u32);
     assert!(alloc.is_published(cluster) || alloc.space().free < free - 1);
     alloc.finish(staged);
     let masks: Vec<u64> = alloc.map_clusters().map(|entry| entry.mask).collect();
@@ -162,7 +165,7 @@ fn more_nodes_than_fit_are_refused_and_nothing_is_taken() {
     let mut alloc = alloc.borrow_mut();
     let before = alloc.space();
     let error = alloc
-        .allocate_blocks(u64::from(before.free) * 64 + 1)
+        .allocate_blocks(u64::from(before.free) * CLUSTER_BLOCKS as u64 + 1)
         .unwrap_err();
     assert!(matches!(error, StoreError::MetadataFull { .. }));
     assert_eq!(alloc.space(), before);
@@ -173,7 +176,7 @@ fn more_nodes_than_fit_are_refused_and_nothing_is_taken() {
 fn freeing_what_is_not_published_is_a_bug() {
     let alloc = allocator();
     let cluster = alloc.borrow_mut().allocate(None).unwrap();
-    alloc.borrow_mut().stage(&[], &[cluster], &[], &[]);
+    alloc.borrow_mut().stage(&[], (&[cluster], false), &[], &[]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Block, block_crc, seal};
-use crate::types::{BLOCK_BYTES, Cluster};
+use crate::types::{ALL_BLOCKS, BLOCK_BYTES, Cluster};
 
 /// First bytes of a page of the bitmap.
 pub const BITMAP_MAGIC: [u8; 8] = *b"BPALLOC1";
@@ -156,7 +156,7 @@ pub fn decode_table(content: &[u8]) -> Result<Vec<TableEntry>, &'static str> {
     let raw = <[RawTableEntry]>::ref_from_bytes(content).map_err(|_| "content length")?;
     let check = |raw: &RawTableEntry| {
         let (cluster, mask) = (Cluster(raw.cluster.get()), raw.mask.get());
-        if raw.reserved.get() != 0 || (cluster.0 == 0) != (mask == 0) {
+        if raw.reserved.get() != 0 || (cluster.0 == 0) != (mask == 0) || mask & !ALL_BLOCKS != 0 {
             return Err("map cluster entry out of range");
         }
         Ok(TableEntry { cluster, mask })

@@ -15,7 +15,9 @@ use crate::types::BLOCK_BYTES;
 pub type Block = [u8; BLOCK_BYTES];
 
 /// The format version this program writes, and the highest it reads.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
+/// The lowest it reads: version 1 had clusters of 256 KiB.
+pub const OLDEST_VERSION: u16 = 2;
 
 /// CRC of a block that carries it at `offset`, with that field taken as zero.
 fn block_crc(block: &[u8], offset: usize) -> u32 {

@@ -15,7 +15,8 @@ pub const LEAF_MAGIC: [u8; 4] = *b"BPLF";
 /// Pointers of an inner node.
 pub const INNER_FANOUT: usize = 252;
 /// Clusters of a leaf.
-pub const LEAF_ENTRIES: usize = 15;
+pub const LEAF_ENTRIES: usize = 29;
+const ENTRY_BYTES: usize = size_of::<RawEntry>();
 /// Bytes before the content of a node.
 pub const HEADER_BYTES: usize = 64;
 const CRC_OFFSET: usize = 4;
@@ -49,16 +50,16 @@ pub struct RawNodePointer {
 #[repr(C)]
 pub struct RawEntry {
     location: U32,
-    valid: U64,
+    valid: U32,
     crc: [U32; CLUSTER_BLOCKS],
 }
 
 const _: () = assert!(size_of::<RawNodeHeader>() == HEADER_BYTES);
 const _: () = assert!(std::mem::offset_of!(RawNodeHeader, crc) == CRC_OFFSET);
 const _: () = assert!(size_of::<RawNodePointer>() == 16);
-const _: () = assert!(size_of::<RawEntry>() == 268);
+const _: () = assert!(ENTRY_BYTES == 136);
 const _: () = assert!(HEADER_BYTES + INNER_FANOUT * 16 == BLOCK_BYTES);
-const _: () = assert!(HEADER_BYTES + LEAF_ENTRIES * 268 <= BLOCK_BYTES);
+const _: () = assert!(HEADER_BYTES + LEAF_ENTRIES * ENTRY_BYTES <= BLOCK_BYTES);
 
 /// Where a node is, and how to know it again. Block 0: there is nothing below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,17 +140,22 @@ pub fn encode_leaf(
     block.fill(0);
     for (entry, bytes) in entries
         .iter()
-        .zip(block[HEADER_BYTES..].chunks_exact_mut(268))
+        .zip(block[HEADER_BYTES..].chunks_exact_mut(ENTRY_BYTES))
     {
         let raw = RawEntry {
             location: entry.location.map_or(0, |cluster| cluster.0).into(),
-            valid: entry.valid.into(),
+            valid: page_bits(entry.valid).into(),
             crc: entry.crc.map(U32::new),
         };
         bytes.copy_from_slice(raw.as_bytes());
     }
     let count = entries.iter().filter(|entry| !entry.is_empty()).count();
     write_header(LEAF_MAGIC, count, identity, generation, block)
+}
+
+/// A mask of a cluster's pages as it is stored.
+fn page_bits(mask: u64) -> u32 {
+    u32::try_from(mask).expect("a cluster has 32 pages")
 }
 
 /// Writes an inner node; gives the CRC for its parent.
@@ -210,16 +216,16 @@ pub fn decode_leaf(
 }
 
 fn read_leaf(block: &Block, entries: &mut LeafEntries) -> Result<(), &'static str> {
-    let (content, padding) = block[HEADER_BYTES..].split_at(LEAF_ENTRIES * 268);
+    let (content, padding) = block[HEADER_BYTES..].split_at(LEAF_ENTRIES * ENTRY_BYTES);
     if padding.iter().any(|&byte| byte != 0) {
         return Err("padding is not zero");
     }
-    for (entry, bytes) in entries.iter_mut().zip(content.chunks_exact(268)) {
+    for (entry, bytes) in entries.iter_mut().zip(content.chunks_exact(ENTRY_BYTES)) {
         let raw = RawEntry::ref_from_bytes(bytes).expect("exact chunks");
         let location = raw.location.get();
         *entry = Entry {
             location: (location != 0).then_some(Cluster(location)),
-            valid: raw.valid.get(),
+            valid: raw.valid.get().into(),
             crc: raw.crc.map(U32::get),
         };
         if entry.location.is_none() != (entry.valid == 0) {

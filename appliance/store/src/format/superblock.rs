@@ -6,7 +6,7 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Block, FORMAT_VERSION, block_crc, decode_name, encode_name, seal};
+use super::{Block, FORMAT_VERSION, OLDEST_VERSION, block_crc, decode_name, encode_name, seal};
 use crate::types::{BLOCK_BYTES, CLUSTER_BLOCKS, CLUSTER_BYTES};
 
 /// First bytes of every superblock.
@@ -99,6 +99,11 @@ pub enum SuperblockFault {
     NoMagic,
     /// The magic is there, the rest is not as it was written.
     Damaged(&'static str),
+    /// Intact, and written in a format that is not read any more.
+    Older {
+        /// Its version.
+        version: u16,
+    },
     /// Intact, and only readable for a newer program.
     Newer {
         /// Its version.
@@ -121,6 +126,10 @@ impl Superblock {
         if raw.minimum_version.get() > FORMAT_VERSION {
             let (version, minimum) = (raw.version.get(), raw.minimum_version.get());
             return Err(SuperblockFault::Newer { version, minimum });
+        }
+        if raw.version.get() < OLDEST_VERSION {
+            let version = raw.version.get();
+            return Err(SuperblockFault::Older { version });
         }
         // A later version that we may read can use what is zero in ours.
         if raw.version.get() <= FORMAT_VERSION && rest.iter().any(|&byte| byte != 0) {
@@ -207,7 +216,7 @@ impl RawSuperblock {
 
     fn check_units(&self) -> Result<(), &'static str> {
         if u64::from(self.cluster_bytes.get()) != CLUSTER_BYTES {
-            return Err("cluster size is not 256 KiB");
+            return Err("cluster size is not 128 KiB");
         }
         if self.block_bytes.get() as usize != BLOCK_BYTES {
             return Err("block size is not 4 KiB");

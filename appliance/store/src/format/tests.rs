@@ -9,7 +9,7 @@ use super::node::{INNER_FANOUT, LEAF_ENTRIES, NodeIdentity, NodePointer};
 use super::root::{Layer, PagePointer, Root, RootVolume};
 use super::superblock::{Superblock, SuperblockFault};
 use super::*;
-use crate::types::{Cluster, Entry};
+use crate::types::{ALL_BLOCKS, CLUSTER_BLOCKS, CLUSTER_BYTES, Cluster, Entry};
 
 /// Compares with the bytes in `testdata`, where trailing zeros are left out. A difference is a
 /// change of the format: either a bug, or a new version. `STORE_BLESS=1` writes the file.
@@ -36,7 +36,7 @@ fn superblock() -> Superblock {
         pool_uuid: *b"0123456789abcdef",
         generation: 0x1122_3344_5566_7788,
         device_bytes: 64 << 20,
-        cluster_count: 250,
+        cluster_count: 500,
         first_cluster_block: 320,
         root_block: 32,
         root_blocks: 129,
@@ -73,7 +73,7 @@ fn volume(id: u64) -> RootVolume {
             mapped_clusters: 44,
         },
         extents: vec![(10, 16), (40, 8)],
-        ring_bytes: 24 * 256 * 1024,
+        ring_bytes: 24 * CLUSTER_BYTES,
         epoch: 3,
         tail_position: 4096,
         tail_sequence: 9,
@@ -107,10 +107,10 @@ fn leaf() -> Box<node::LeafEntries> {
         .filter(|(index, _)| index % 3 != 1)
     {
         entry.location = Some(Cluster(1 + index as u32));
-        entry.valid = 0x8000_0000_0000_0001 << index.min(1);
+        entry.valid = 0x8000_0001 << index.min(1) & ALL_BLOCKS;
         entry.valid |= 1;
-        for page in (0..64).filter(|page| entry.valid & (1 << page) != 0) {
-            entry.crc[page] = (index * 64 + page) as u32;
+        for page in (0..CLUSTER_BLOCKS).filter(|page| entry.valid & (1 << page) != 0) {
+            entry.crc[page] = (index * CLUSTER_BLOCKS + page) as u32;
         }
     }
     entries
@@ -137,7 +137,7 @@ fn table_page() -> (Block, Vec<TableEntry>, u32) {
     };
     entries[251] = TableEntry {
         cluster: Cluster(9),
-        mask: u64::MAX,
+        mask: ALL_BLOCKS,
     };
     let mut block = [0; BLOCK_BYTES];
     alloc_page::encode_table(&entries, &mut block);
@@ -174,7 +174,7 @@ fn impossible_superblocks_are_refused() {
     assert!(resealed(|_| ()).is_ok());
     let cases: [fn(&mut Superblock); 14] = [
         |s| s.cluster_count = 0,
-        |s| s.cluster_count = 252,
+        |s| s.cluster_count = 503,
         |s| s.cluster_count = u32::MAX,
         |s| s.first_cluster_block = 319,
         |s| s.first_cluster_block = 256,
@@ -360,7 +360,7 @@ fn leaves_that_contradict_themselves_are_refused() {
         |entries| {
             entries[0] = Entry {
                 valid: 0,
-                crc: [0; 64],
+                crc: [0; CLUSTER_BLOCKS],
                 ..entries[0]
             }
         },
@@ -452,7 +452,7 @@ proptest! {
 
     #[test]
     fn leaves_round_trip(
-        filled in prop::collection::vec((1u32.., 1u64.., any::<u32>()), 0..=LEAF_ENTRIES),
+        filled in prop::collection::vec((1u32.., 1..=ALL_BLOCKS, any::<u32>()), 0..=LEAF_ENTRIES),
         generation in any::<u64>(),
     ) {
         let mut entries = Box::new([Entry::EMPTY; LEAF_ENTRIES]);

@@ -25,7 +25,7 @@ use crate::format::superblock::{Superblock, SuperblockFault};
 use crate::pool::read_superblocks;
 use crate::pool::{PoolGeometry, SlotFact, VolumeRecord, decide, load_allocator, load_root};
 
-use crate::types::VolumeId;
+use crate::types::{CLUSTER_BLOCKS, VolumeId};
 
 use usage::Usage;
 
@@ -92,7 +92,7 @@ struct Check<'a> {
 /// Checks the pool on a device. Nothing is written; the device may be opened read-only.
 ///
 /// `tell` is called now and then with the progress. Errors, which mean that nothing can be said:
-/// `NotAPool`, `NewerFormat`, `Device` when no superblock can be read. Everything else that is
+/// `NotAPool`, `NewerFormat`, `OlderFormat`, `Device` when no superblock can be read. Everything else that is
 /// wrong is a finding. Cancel: safe. Cost: reads all metadata, the journals, and with
 /// `options.data` all data once; memory is bounded as the module says.
 pub async fn fsck(
@@ -170,7 +170,7 @@ impl Check<'_> {
             .volumes
             .iter()
             .map(|volume| volume.layer.mapped_clusters);
-        self.report.progress.pages_estimate = mapped.sum::<u64>() * 64;
+        self.report.progress.pages_estimate = mapped.sum::<u64>() * CLUSTER_BLOCKS as u64;
         for volume in root.volumes {
             let record = VolumeRecord::from(volume);
             self.report.names.push((record.id, record.name.to_string()));

@@ -73,10 +73,10 @@ impl PageChecker {
 
 async fn run(device: &Device, check: &PageCheck) -> Vec<BadPage> {
     let first = check.mask.trailing_zeros() as usize;
-    let end = CLUSTER_BLOCKS - check.mask.leading_zeros() as usize;
-    if first >= end {
+    let Some(last) = check.mask.checked_ilog2() else {
         return Vec::new();
-    }
+    };
+    let end = last as usize + 1;
     let buf = engine_alloc((end - first) * BLOCK_BYTES).await;
     let (result, buf) = device.read(check.cluster.page_offset(first), buf).await;
     let mut bad = Vec::new();

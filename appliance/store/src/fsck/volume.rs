@@ -236,6 +236,6 @@ impl Check<'_> {
 /// Whether an entry has a valid page beyond the end of its volume.
 fn is_beyond(record: &VolumeRecord, first_page: u64, entry: &Entry) -> bool {
     let pages = record.size_bytes.div_ceil(BLOCK_BYTES as u64);
-    let last = first_page + 63 - u64::from(entry.valid.leading_zeros());
-    last >= pages
+    let last = entry.valid.checked_ilog2();
+    last.is_some_and(|last| first_page + u64::from(last) >= pages)
 }

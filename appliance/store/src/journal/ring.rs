@@ -95,7 +95,7 @@ mod tests {
     use crate::types::{CLUSTER_BYTES, Cluster};
 
     fn ring() -> Ring {
-        let runs = [(100, 8), (10, 16)];
+        let runs = [(100, 16), (10, 32)];
         let runs = runs.map(|(first, count)| ClusterRun {
             first: Cluster(first),
             count,
@@ -106,30 +106,30 @@ mod tests {
     #[test]
     fn positions_follow_the_runs_and_wrap() {
         let ring = ring();
-        assert_eq!(ring.len_bytes(), 24 * CLUSTER_BYTES);
+        assert_eq!(ring.len_bytes(), 48 * CLUSTER_BYTES);
         let at = |cluster| ring.locate(cluster * CLUSTER_BYTES);
         let place = |first: u64, left: u64| Place {
             device_offset: first * CLUSTER_BYTES,
             left_in_run: left * CLUSTER_BYTES,
         };
-        assert_eq!(at(0), place(100, 8));
-        assert_eq!(at(7), place(107, 1));
-        assert_eq!(at(8), place(10, 16));
-        assert_eq!(at(23), place(25, 1));
-        assert_eq!(at(24), place(100, 8));
-        assert_eq!(at(24 * 5 + 9), place(11, 15));
+        assert_eq!(at(0), place(100, 16));
+        assert_eq!(at(15), place(115, 1));
+        assert_eq!(at(16), place(10, 32));
+        assert_eq!(at(47), place(41, 1));
+        assert_eq!(at(48), place(100, 16));
+        assert_eq!(at(48 * 5 + 17), place(11, 31));
     }
 
     #[test]
     fn a_batch_never_spans_two_runs() {
         let ring = ring();
-        let near_end = 8 * CLUSTER_BYTES - 4096;
+        let near_end = 16 * CLUSTER_BYTES - 4096;
         assert_eq!(ring.place(near_end, 4096), near_end);
-        assert_eq!(ring.place(near_end, 8192), 8 * CLUSTER_BYTES);
-        assert_eq!(ring.skip_from(near_end), Some(8 * CLUSTER_BYTES));
-        assert_eq!(ring.skip_from(8 * CLUSTER_BYTES), None);
-        let wrap = 24 * CLUSTER_BYTES - 4096;
-        assert_eq!(ring.place(wrap, 8192), 24 * CLUSTER_BYTES);
+        assert_eq!(ring.place(near_end, 8192), 16 * CLUSTER_BYTES);
+        assert_eq!(ring.skip_from(near_end), Some(16 * CLUSTER_BYTES));
+        assert_eq!(ring.skip_from(16 * CLUSTER_BYTES), None);
+        let wrap = 48 * CLUSTER_BYTES - 4096;
+        assert_eq!(ring.place(wrap, 8192), 48 * CLUSTER_BYTES);
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
         assert!(
             Ring::new(&[ClusterRun {
                 first: Cluster(1),
-                count: 4
+                count: 8
             }])
             .is_none()
         );

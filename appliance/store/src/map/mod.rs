@@ -25,7 +25,7 @@ use crate::alloc::Allocator;
 use crate::error::StoreError;
 use crate::format::node::{LEAF_ENTRIES, LeafEntries};
 use crate::pool::{Pool, VolumeRecord};
-use crate::types::{Cluster, Entry, VolumeId};
+use crate::types::{CLUSTER_BLOCKS, Cluster, Entry, VolumeId};
 
 use cache::LeafCache;
 use tree::Tree;
@@ -154,7 +154,10 @@ impl Map {
     pub async fn update(&self, cluster_index: u64, entry: Entry) -> Result<(), StoreError> {
         assert_eq!(entry.location.is_none(), entry.valid == 0, "{entry:?}");
         let stray = |page: usize| entry.valid & (1 << page) == 0 && entry.crc[page] != 0;
-        assert!(!(0..64).any(stray), "checksums of pages that are not valid");
+        assert!(
+            !(0..CLUSTER_BLOCKS).any(stray),
+            "checksums of pages that are not valid"
+        );
         let (leaf, slot) = self.place(cluster_index);
         self.load_for_update(leaf).await?;
         let mut cache = self.0.cache.borrow_mut();

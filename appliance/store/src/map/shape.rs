@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn levels_grow_with_the_volume() {
-        let leaf = 15 * CLUSTER_BYTES;
+        let leaf = LEAF_ENTRIES as u64 * CLUSTER_BYTES;
         assert_eq!(Shape::of(512).nodes, [1, 1]);
         assert_eq!(Shape::of(leaf).nodes, [1, 1]);
         assert_eq!(Shape::of(leaf + 512).nodes, [2, 1]);

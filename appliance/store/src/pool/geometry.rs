@@ -12,8 +12,8 @@ pub(crate) const POOL_BYTES_MAX: u64 = 256 << 40;
 /// First block behind the superblocks.
 const ROOT_BLOCK: u64 = 32;
 /// Clusters for each entry of the map cluster table. The sparsest volume needs a leaf for each of
-/// its clusters, so one map cluster for 64; twice that lets a publish write all of them anew.
-const CLUSTERS_PER_TABLE_ENTRY: u64 = 32;
+/// its clusters, so one map cluster for 32; twice that lets a publish write all of them anew.
+const CLUSTERS_PER_TABLE_ENTRY: u64 = CLUSTER_BLOCKS as u64 / 2;
 /// Entries that even the smallest pool has.
 const TABLE_ENTRIES_MIN: u64 = 252;
 

@@ -54,7 +54,7 @@ pub(crate) struct Loaded {
 impl Pool {
     /// Opens the pool on a device. Nothing is written, also when it fails.
     ///
-    /// Errors: `NotAPool`, `NewerFormat`, `Truncated`, `SuperblocksDamaged`, `RootDamaged`,
+    /// Errors: `NotAPool`, `NewerFormat`, `OlderFormat`, `Truncated`, `SuperblocksDamaged`, `RootDamaged`,
     /// `AllocatorDamaged`, `Device`; each says what to do. Cost: one device flush, the volume
     /// table, and the allocator: 40 KiB for each 32 GiB of pool.
     /// Source: docs/format.md, "Opening a pool".

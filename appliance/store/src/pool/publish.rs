@@ -54,6 +54,8 @@ pub struct Changes<'a> {
     pub allocated: Vec<Cluster>,
     /// Clusters the map named before and does not now: published.
     pub freed: Vec<Cluster>,
+    /// They stay in use, unpublished, until `discard_unpublished`: the journal may name them.
+    pub keep_freed: bool,
     /// Every journal of the pool is empty after this: a checkpoint of the last volume to stop.
     pub clean: bool,
 }
@@ -66,6 +68,7 @@ pub(crate) struct Job {
     pub(crate) map: Option<(usize, Map)>,
     pub(crate) allocated: Vec<Cluster>,
     pub(crate) freed: Vec<Cluster>,
+    pub(crate) keep_freed: bool,
     pub(crate) clean: bool,
 }
 
@@ -73,8 +76,8 @@ impl Pool {
     /// Makes a checkpoint of one volume the state of the pool; gives the new generation.
     ///
     /// Any volume may ask at any time; they take turns. When it returns, the checkpoint survives
-    /// power loss, `freed` clusters are reusable as soon as the reads of now are over, and the
-    /// journal before the new tail may be overwritten. Pages that the map names must be on the
+    /// power loss, `freed` clusters are reusable as soon as the reads of now are over (unless
+    /// they are kept), and the journal before the new tail may be overwritten. Pages that the map names must be on the
     /// device before (their durability is included: the flush of step 2 covers them).
     ///
     /// Errors: `MetadataFull` (nothing was changed: publish less at a time), `NoSuchVolume`,
@@ -90,6 +93,7 @@ impl Pool {
             journal,
             allocated,
             freed,
+            keep_freed,
             clean,
         } = changes;
         let map = map.clone();
@@ -104,6 +108,7 @@ impl Pool {
                 map: Some((place, map)),
                 allocated,
                 freed,
+                keep_freed,
                 clean,
                 ..job
             })
@@ -149,6 +154,7 @@ impl PoolInner {
             map: None,
             allocated: Vec::new(),
             freed: Vec::new(),
+            keep_freed: false,
             clean: false,
         }
     }
@@ -175,10 +181,10 @@ impl PoolInner {
         let (fresh, old) = plan.as_ref().map_or((&[][..], &[][..]), |plan| {
             (&plan.blocks_allocated[..], &plan.blocks_freed[..])
         });
-        let staged = self
-            .alloc
-            .borrow_mut()
-            .stage(&job.allocated, &job.freed, fresh, old);
+        let staged =
+            self.alloc
+                .borrow_mut()
+                .stage(&job.allocated, (&job.freed, job.keep_freed), fresh, old);
         // From here on memory is ahead of the disk: any failure is final.
         let written = self
             .write_job(superblocks, generation, &mut job, &mut plan, &staged)

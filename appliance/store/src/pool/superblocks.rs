@@ -4,7 +4,7 @@ use block::{BlockError, Device};
 
 use crate::error::{Foreign, StoreError};
 use crate::format::superblock::{SLOT_BLOCKS, Superblock, SuperblockFault};
-use crate::format::{Block, FORMAT_VERSION};
+use crate::format::{Block, FORMAT_VERSION, OLDEST_VERSION};
 use crate::pool::sniff;
 use crate::pool::writer::write_block;
 use crate::types::BLOCK_BYTES;
@@ -79,6 +79,8 @@ pub(crate) enum Choice {
     NotAPool,
     /// A later format: do not touch it.
     Newer { version: u16, minimum: u16 },
+    /// A format that is not read any more: do not touch it either.
+    Older { version: u16 },
     /// It is a pool, and neither slot can be used.
     Damaged(&'static str, &'static str),
     /// Two pools in one: a slot was copied or restored from elsewhere.
@@ -89,7 +91,7 @@ pub(crate) enum Choice {
 ///
 /// | slot a | slot b | decision |
 /// |---|---|---|
-/// | newer | anything | `Newer`: even an intact older slot may be stale |
+/// | newer or older format | anything | `Newer`, `Older`: even an intact slot beside it may be stale |
 /// | valid | valid, same pool and geometry | the larger generation |
 /// | valid | valid, another pool | `Foreign` |
 /// | valid | unusable or unreadable | the valid one: torn by a crash, or damaged since |
@@ -99,6 +101,9 @@ pub(crate) fn choose(facts: &[SlotFact; 2]) -> Choice {
     for fact in facts {
         if let SlotFact::Unusable(SuperblockFault::Newer { version, minimum }) = *fact {
             return Choice::Newer { version, minimum };
+        }
+        if let SlotFact::Unusable(SuperblockFault::Older { version }) = *fact {
+            return Choice::Older { version };
         }
     }
     match facts {
@@ -126,6 +131,7 @@ fn what(fact: &SlotFact) -> &'static str {
         SlotFact::Unusable(SuperblockFault::NoMagic) => "magic is missing",
         SlotFact::Unusable(SuperblockFault::Damaged(what)) => what,
         SlotFact::Unusable(SuperblockFault::Newer { .. }) => "newer format",
+        SlotFact::Unusable(SuperblockFault::Older { .. }) => "older format",
         SlotFact::Valid(_) => "intact",
     }
 }
@@ -150,6 +156,11 @@ pub(crate) async fn decide(
             version,
             minimum,
             ours: FORMAT_VERSION,
+        }),
+        Choice::Older { version } => Err(StoreError::OlderFormat {
+            path: path(),
+            version,
+            oldest: OLDEST_VERSION,
         }),
         Choice::Damaged(first, second) => {
             readable(facts)?;

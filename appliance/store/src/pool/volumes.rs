@@ -28,7 +28,7 @@ pub struct NewVolume {
     pub size_bytes: u64,
     /// Logical block that hosts see: 512 or 4096 bytes.
     pub block_bytes: u32,
-    /// Journal ring: rounded up to clusters of 256 KiB, 4 MiB to 4 GiB. Takes its space at once.
+    /// Journal ring: rounded up to clusters of 128 KiB, 4 MiB to 4 GiB. Takes its space at once.
     pub journal_bytes: u64,
 }
 

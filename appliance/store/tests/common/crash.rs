@@ -276,7 +276,7 @@ async fn read_state(pool: &Pool) -> Result<State, String> {
                 continue;
             }
             let version = (0..50).find(|&version| {
-                (0..64)
+                (0..store::CLUSTER_BLOCKS)
                     .filter(|page| entry.valid & (1 << page) != 0)
                     .all(|page| entry.crc[page] == store::crc32c(&page_bytes(index, page, version)))
             });

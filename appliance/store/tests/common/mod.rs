@@ -117,7 +117,7 @@ impl Writer {
             let cluster = self.pool.allocate(None)?;
             entry.location = Some(cluster);
             entry.valid = pages;
-            for page in (0..64).filter(|page| pages & (1 << page) != 0) {
+            for page in (0..store::CLUSTER_BLOCKS).filter(|page| pages & (1 << page) != 0) {
                 let bytes = page_bytes(index, page, version);
                 entry.crc[page] = store::crc32c(&bytes);
                 write_page(&self.pool, cluster, page, &bytes).await;
@@ -148,6 +148,7 @@ impl Writer {
             journal: self.mark,
             allocated: std::mem::take(&mut self.allocated),
             freed: std::mem::take(&mut self.freed),
+            keep_freed: false,
             clean: false,
         };
         self.pool.publish(changes).await

@@ -15,7 +15,7 @@ use store::{Changes, Cluster};
 use crate::commit::Mark;
 use crate::core::Core;
 use crate::error::VolumeError;
-use crate::index::{Backing, Index, Pending, Source};
+use crate::index::{Backing, Index, Pending};
 use crate::metrics::add;
 use crate::mutation::{self, Mutation};
 use crate::pages::{CLUSTER_PAGES, bits};
@@ -28,7 +28,7 @@ const MAX_PARALLEL: usize = 32;
 /// Pages looked up or settled in the time that one takes to be written.
 const CHEAP_PAGES: usize = 4;
 /// Clusters a leaf of the map describes: the unit of a publish's size.
-const LEAF_CLUSTERS: u64 = 15;
+const LEAF_CLUSTERS: u64 = store::format::node::LEAF_ENTRIES as u64;
 
 impl Core {
     /// Runs one cycle. Errors are final: the device or the pool failed.
@@ -37,7 +37,7 @@ impl Core {
         let mut plan = self.flusher.buffers.take();
         self.make_plan(&mut plan);
         let mark = self.journal.mark_of(plan.cut_lsn);
-        let abandoned = self.flusher.abandoned.take();
+        let mut abandoned = self.flusher.abandoned.take();
         if !mutation::enabled(Mutation::SkipFlushBeforeInPlace) {
             self.flush_device().await?;
         }
@@ -49,15 +49,16 @@ impl Core {
             let is_last = first + count == plan.clusters.len();
             let folded = self.fold_all(&plan, first..first + count).await?;
             if !is_last {
-                self.publish_step(folded, &plan, self.journal.tail())
-                    .await?;
+                // Records behind the old tail may name the clusters that this takes out of the map.
+                abandoned.extend(folded.iter().filter_map(|fold| fold.freed));
+                self.publish_step(folded, &plan, None).await?;
             } else if !folded.is_empty() || mark != self.journal.tail() {
-                self.publish_step(folded, &plan, mark).await?;
+                self.publish_step(folded, &plan, Some(mark)).await?;
             }
             first += count;
         }
         if plan.clusters.is_empty() && mark != self.journal.tail() {
-            self.publish_step(Vec::new(), &plan, mark).await?;
+            self.publish_step(Vec::new(), &plan, Some(mark)).await?;
         }
         self.journal.move_tail(mark);
         for cluster in abandoned {
@@ -123,21 +124,25 @@ impl Core {
         Ok(folded)
     }
 
-    /// Publishes what was folded, then lets the index forget it.
+    /// Publishes what was folded, then lets the index forget it. Without a new tail more steps
+    /// follow, and the clusters that this one takes out of the map are kept for the caller.
     async fn publish_step(
         &self,
         folded: Vec<Folded>,
         plan: &Plan,
-        tail: Mark,
+        tail: Option<Mark>,
     ) -> Result<(), VolumeError> {
         let start = reactor::now();
         let durable = self.journal.completed_lsn();
         let changes = Changes {
             volume: self.info().id,
             map: &self.map,
-            journal: self.journal.published_as(tail),
+            journal: self
+                .journal
+                .published_as(tail.unwrap_or(self.journal.tail())),
             allocated: folded.iter().filter_map(|fold| fold.allocated).collect(),
             freed: folded.iter().filter_map(|fold| fold.freed).collect(),
+            keep_freed: tail.is_none(),
             clean: false,
         };
         let published = self.pool.publish(changes).await;
@@ -163,10 +168,8 @@ impl Core {
         index.settle_zeros(fold.cluster, fold.zero);
         let newer_direct = |index: &Index, cluster: Cluster, data: u64| {
             bits(data).any(|slot| {
-                let page = fold.cluster * CLUSTER_PAGES + slot as u64;
-                index
-                    .page(page)
-                    .is_some_and(|entry| entry.source == Source::Direct { cluster })
+                let entry = index.page(fold.cluster * CLUSTER_PAGES + slot as u64);
+                entry.is_some_and(|entry| entry.direct_place() == Some(cluster))
             })
         };
         let Some(state) = index.cluster(fold.cluster) else {
@@ -182,6 +185,9 @@ impl Core {
             return;
         };
         state.unmapping = false;
+        state
+            .superseded
+            .retain(|place| fold.entry.location != Some(*place));
         match (pending, fold.entry.location) {
             (Some(pending), Some(location)) if location == pending.cluster => {
                 state.pending = is_used.then_some(Pending {

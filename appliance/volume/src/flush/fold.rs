@@ -12,9 +12,9 @@ use store::{CLUSTER_BLOCKS, Cluster, Entry, crc32c};
 
 use crate::core::Core;
 use crate::error::VolumeError;
-use crate::index::{Backing, PayloadId, Pending, Source};
+use crate::index::{Backing, DirtyCluster, PayloadId, Pending, Source};
 use crate::metrics::add;
-use crate::pages::{CLUSTER_PAGES, PAGE, PAGE_BYTES, bits, slot_of};
+use crate::pages::{CLUSTER_PAGES, PAGE, PAGE_BYTES, bit_of, bits, slot_of};
 use crate::read::{READ_TRIES, is_intact};
 
 use super::plan::{ClusterPlan, Item};
@@ -82,7 +82,7 @@ impl Core {
         if before.location.is_some() {
             self.drop_reservation(plan.cluster);
         }
-        self.drop_unused_pending(plan.cluster, &before);
+        self.drop_unused_places(plan.cluster, &before);
         if items.is_empty() && (plan.zero == 0 || before.location.is_none()) {
             self.settle_nothing(plan);
             return Ok(None);
@@ -119,36 +119,37 @@ impl Core {
         }
     }
 
-    /// A pending cluster that no entry names and nobody writes to is given back when the tail has
-    /// passed its records.
-    fn drop_unused_pending(&self, cluster: u64, before: &Entry) {
+    /// Places of direct writes that no entry names and nobody writes to are given back when the
+    /// tail has passed their records.
+    fn drop_unused_places(&self, cluster: u64, before: &Entry) {
         let mut index = self.index.borrow_mut();
         let Some(state) = index.cluster(cluster) else {
             return;
         };
-        let Some(pending) = state.pending else { return };
-        let named = bits(state.data).any(|slot| {
-            let page = cluster * CLUSTER_PAGES + slot as u64;
-            let source = index.page(page).map(|entry| entry.source);
-            source
-                == Some(Source::Direct {
-                    cluster: pending.cluster,
-                })
-        });
+        let named_by = |page| index.page(page).and_then(|entry| entry.direct_place());
+        let is_named = |place| {
+            let mut pages = bits(state.data).map(|slot| cluster * CLUSTER_PAGES + slot as u64);
+            pages.any(|page| named_by(page) == Some(place))
+        };
         // While others count on a place, a fresh cluster stays theirs.
         let wanted = before.location.is_none() && (state.data != 0 || state.in_flight > 0);
-        if named || wanted || pending.in_flight() != 0 {
-            return;
-        }
-        if before.location != Some(pending.cluster) {
-            self.flusher.abandoned.borrow_mut().push(pending.cluster);
-        }
-        if let Some(state) = index.cluster_mut(cluster) {
+        let is_unused = |place: &Cluster| !wanted && !is_named(*place);
+        let pending = state.pending.filter(|pending| pending.in_flight() == 0);
+        let pending = pending.map(|pending| pending.cluster).filter(is_unused);
+        let mut unused = state.superseded.clone();
+        unused.retain(|place| is_unused(place));
+
+        let state = index.cluster_mut(cluster).expect("looked up above");
+        state.superseded.retain(|place| !unused.contains(place));
+        if pending.is_some() {
             state.pending = None;
             if before.location.is_none() {
                 state.backing = Backing::None;
             }
         }
+        let given_up = unused.into_iter().chain(pending);
+        let unpublished = given_up.filter(|place| before.location != Some(*place));
+        self.flusher.abandoned.borrow_mut().extend(unpublished);
     }
 
     /// Nothing of the plan is left to write: its zeros are true of the map as it is.
@@ -158,6 +159,8 @@ impl Core {
         index.drop_if_idle(plan.cluster);
     }
 
+    /// Where the cluster will be: where direct writes have put its newest data, else where the map
+    /// has it, else in a place that is promised to it.
     fn choose(
         &self,
         plan: &ClusterPlan,
@@ -168,58 +171,51 @@ impl Core {
         let state = index
             .cluster_mut(plan.cluster)
             .expect("a planned cluster is in the index");
-        let direct = items.iter().any(Item::is_direct);
-        let in_place = Choice {
-            location: before.location,
-            allocated: None,
-            freed: None,
+        let place = newest_place(items).or(before.location);
+        let journaled = items
+            .iter()
+            .filter(|item| item.entry.direct_place().is_none());
+        let to_write = mask_of(journaled);
+        let location = match place {
+            Some(place) => place,
+            None => self.promised_place(plan.cluster, state, to_write)?,
         };
-        let journaled = items.iter().filter(|item| !item.is_direct());
-        let used = journaled.fold(0, |mask, item| mask | 1 << slot_of(item.page));
-        match (before.location, &mut state.pending) {
-            (Some(old), Some(pending)) if pending.cluster != old && direct => {
-                pending.used |= used;
-                let (location, freed) = (Some(pending.cluster), Some(old));
-                Ok(Choice {
-                    location,
-                    allocated: location,
-                    freed,
-                })
-            }
-            (Some(_), pending) => {
-                if let Some(pending) = pending {
-                    pending.used |= used;
-                }
-                Ok(in_place)
-            }
-            (None, Some(pending)) => {
-                pending.used |= used;
-                Ok(Choice {
-                    location: Some(pending.cluster),
-                    allocated: Some(pending.cluster),
-                    freed: None,
-                })
-            }
-            (None, None) => {
-                let Backing::Reserved(reservation) = &mut state.backing else {
-                    unreachable!("cluster {}: dirty data without a place", plan.cluster)
-                };
-                let taken = self.pool.allocate(Some(reservation));
-                let cluster = taken.map_err(|error| self.store_error("allocate", error))?;
-                // Direct writes that come now must go to the same cluster.
-                state.pending = Some(Pending {
-                    used,
-                    ..Pending::new(cluster)
-                });
-                state.backing = Backing::Mapped;
-                let location = Some(cluster);
-                Ok(Choice {
-                    location,
-                    allocated: location,
-                    freed: None,
-                })
-            }
+        // Direct writes that come now must not use these pages.
+        if let Some(pending) = &mut state.pending
+            && pending.cluster == location
+        {
+            pending.used |= to_write;
         }
+        let is_moved = before.location != Some(location);
+        Ok(Choice {
+            location: Some(location),
+            allocated: is_moved.then_some(location),
+            freed: before.location.filter(|_| is_moved),
+        })
+    }
+
+    /// The place for pages of a cluster that is not in the map and has them in the journal only.
+    fn promised_place(
+        &self,
+        cluster: u64,
+        state: &mut DirtyCluster,
+        to_write: u64,
+    ) -> Result<Cluster, VolumeError> {
+        // Not one that a direct write of these very pages is on its way to.
+        let pending = state.pending.filter(|it| it.in_flight() & to_write == 0);
+        let known = pending.map(|pending| pending.cluster);
+        if let Some(place) = known.or_else(|| state.superseded.first().copied()) {
+            return Ok(place);
+        }
+        let Backing::Reserved(reservation) = &mut state.backing else {
+            unreachable!("cluster {cluster}: dirty data without a place")
+        };
+        let taken = self.pool.allocate(Some(reservation));
+        let place = taken.map_err(|error| self.store_error("allocate", error))?;
+        // Direct writes that come now go to the same cluster.
+        state.pending.get_or_insert(Pending::new(place));
+        state.backing = Backing::Mapped;
+        Ok(place)
     }
 
     /// Pages of the old cluster that nothing has replaced.
@@ -228,11 +224,7 @@ impl Core {
         let state = index.cluster(work.cluster);
         // Newer data and newer zeros hide the page; both are in the journal behind the new tail.
         let hidden = state.map_or(0, |state| state.data | state.zero());
-        let written = work
-            .items
-            .iter()
-            .fold(0, |mask, item| mask | 1 << slot_of(item.page));
-        work.before.valid & !work.zero & !hidden & !written
+        work.before.valid & !work.zero & !hidden & !mask_of(work.items.iter())
     }
 
     fn would_be_empty(&self, work: &Work) -> bool {
@@ -308,23 +300,24 @@ impl Core {
         buf
     }
 
-    /// Writes the journaled items, adjacent pages in one write. A page that the journal has lost
-    /// is not written; its checksum goes to the map all the same, so that reads of it fail.
+    /// Writes the items that are not in their place yet, adjacent pages in one write. A page that
+    /// the journal has lost is not written; its checksum goes to the map all the same, so that
+    /// reads of it fail.
     async fn write_items(&self, work: &Work, location: Cluster) -> Result<(), VolumeError> {
         let mut rest = work.items.as_slice();
         while let Some(first) = rest.first() {
-            if first.is_direct() {
+            if first.entry.direct_place() == Some(location) {
                 rest = &rest[1..];
                 continue;
             }
             let (mut list, mut count) = self.memory_run(rest);
             if count == 0 {
-                count = journal_run(rest);
-                list = self.read_journal(&rest[..count]).await;
+                count = self.device_run(rest);
+                list = self.read_items(&rest[..count]).await;
                 if list.is_empty() && count > 1 {
                     // Page by page, so that one bad page does not take the others along.
                     count = 1;
-                    list = self.read_journal(&rest[..1]).await;
+                    list = self.read_items(&rest[..1]).await;
                 }
             }
             if list.is_empty() {
@@ -364,18 +357,33 @@ impl Core {
         (list, count)
     }
 
-    /// Reads adjacent items that lie together in the journal. Empty when the journal does not
-    /// give them back as they were written.
-    async fn read_journal(&self, items: &[Item]) -> BufList {
-        let Some(Source::Journal { position, .. }) = items.first().map(|item| item.entry.source)
-        else {
-            return BufList::new();
+    /// Where an item is on the device now.
+    fn place_of(&self, item: &Item) -> u64 {
+        match item.entry.source {
+            Source::Journal { position, .. } => self.ring.locate(position).device_offset,
+            Source::Direct { cluster } => cluster.page_offset(slot_of(item.page)),
+        }
+    }
+
+    /// How many leading items are adjacent in the cluster and on the device.
+    fn device_run(&self, items: &[Item]) -> usize {
+        let first = items[0];
+        let start = self.place_of(&first);
+        let is_next = |(offset, item): (usize, &Item)| {
+            let offset = offset as u64;
+            item.page == first.page + offset && self.place_of(item) == start + offset * PAGE
         };
-        let offset = self.ring.locate(position).device_offset;
+        let run = items.iter().enumerate();
+        run.take_while(|(offset, item)| is_next((*offset, item)))
+            .count()
+    }
+
+    /// Reads adjacent items that lie together on the device. Empty when it does not give them back
+    /// as they were written.
+    async fn read_items(&self, items: &[Item]) -> BufList {
         let crcs = items.iter().map(|item| item.entry.crc);
-        self.read_intact(offset, crcs)
-            .await
-            .map_or_else(BufList::new, BufList::from)
+        let read = self.read_intact(self.place_of(&items[0]), crcs).await;
+        read.map_or_else(BufList::new, BufList::from)
     }
 
     /// Reads adjacent pages with these checksums. None when the device does not give them back in
@@ -439,24 +447,20 @@ impl Core {
     }
 }
 
-/// How many leading items are adjacent in the cluster and in the journal.
-fn journal_run(items: &[Item]) -> usize {
-    let place = |item: &Item| match item.entry.source {
-        Source::Journal { position, .. } => Some(position),
-        Source::Direct { .. } => None,
-    };
-    let Some(first) = items.first().and_then(place) else {
-        return 0;
-    };
-    let adjacent = |(offset, item): (usize, &Item)| {
-        let offset = offset as u64;
-        item.page == items[0].page + offset && place(item) == Some(first + offset * PAGE)
-    };
-    items
+/// The place of the newest direct write. There is another one only after a crash that left some
+/// pages of that write undone.
+fn newest_place(items: &[Item]) -> Option<Cluster> {
+    let direct = items
         .iter()
-        .enumerate()
-        .take_while(|(offset, item)| adjacent((*offset, item)))
-        .count()
+        .filter(|item| item.entry.direct_place().is_some());
+    direct
+        .max_by_key(|item| item.entry.lsn)?
+        .entry
+        .direct_place()
+}
+
+fn mask_of<'a>(items: impl Iterator<Item = &'a Item>) -> u64 {
+    items.fold(0, |mask, item| mask | bit_of(item.page))
 }
 
 fn set_page(entry: &mut Entry, slot: usize, crc: u32) {

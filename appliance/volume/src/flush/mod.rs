@@ -37,6 +37,8 @@ pub(crate) struct Flusher {
     begun: Cell<u64>,
     ended: Cell<u64>,
     cycle_done: Notify,
+    /// Pages written directly since the last cut.
+    pub direct_pages: Cell<u64>,
     /// Clusters that only the journal in front of the tail refers to: given back when the tail
     /// has moved.
     abandoned: RefCell<Vec<Cluster>>,

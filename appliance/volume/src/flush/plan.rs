@@ -1,7 +1,7 @@
 //! What one cycle writes: everything in the index at the cut.
 
 use crate::core::Core;
-use crate::index::{PageEntry, Source};
+use crate::index::PageEntry;
 use crate::pages::{CLUSTER_PAGES, bits};
 
 /// A page that was dirty at the cut and has not been written since.
@@ -28,17 +28,11 @@ pub(super) struct Plan {
     pub clusters: Vec<ClusterPlan>,
 }
 
-impl Item {
-    /// Whether its data is in its cluster already.
-    pub fn is_direct(&self) -> bool {
-        matches!(self.entry.source, Source::Direct { .. })
-    }
-}
-
 impl Core {
     /// Fills `plan` with all that has completed. Synchronous: zeros are told from later ones here.
     pub(super) fn make_plan(&self, plan: &mut Plan) {
         plan.cut_lsn = self.journal.completed_lsn();
+        self.flusher.direct_pages.set(0);
         plan.clusters.clear();
         let mut index = self.index.borrow_mut();
         let blank = |cluster| ClusterPlan { cluster, zero: 0 };

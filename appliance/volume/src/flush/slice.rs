@@ -20,8 +20,8 @@ const URGENT_PERCENT: u64 = 50;
 pub(super) struct Slice {
     turn: Cell<u64>,
     left_pages: Cell<usize>,
-    /// Bytes that had gone to the journal when the slice was cut.
-    journal_bytes: Cell<u64>,
+    /// Bytes that had gone to the journal or straight to their clusters when the slice was cut.
+    written_bytes: Cell<u64>,
 }
 
 impl Core {
@@ -43,8 +43,8 @@ impl Core {
 
     fn cut_slice(&self) {
         let slice = &self.flusher.slice;
-        let journal_bytes = self.metrics.journal_bytes.get();
-        let written = journal_bytes - slice.journal_bytes.replace(journal_bytes);
+        let written_bytes = self.metrics.journal_bytes.get() + self.metrics.direct_bytes.get();
+        let written = written_bytes - slice.written_bytes.replace(written_bytes);
         let is_urgent = self.journal_fill_percent() > URGENT_PERCENT;
         slice.turn.set(reactor::turn());
         let pages = LEAST_PAGES + (written / PAGE) as usize;

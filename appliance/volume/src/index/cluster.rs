@@ -1,5 +1,6 @@
 //! What the index says of a cluster.
 
+use smallvec::SmallVec;
 use store::{Cluster, Reservation};
 
 use crate::pages::{CLUSTER_PAGES, slot_of};
@@ -32,7 +33,7 @@ pub(crate) struct Pending {
     pub writing: u64,
     /// Pages of requests between decision and index.
     pub deciding: u64,
-    /// Takes the place of a cluster the map has: no further direct writes until folded.
+    /// Takes the place of all there was: no further direct writes until folded.
     pub replaces: bool,
 }
 
@@ -67,6 +68,9 @@ pub(crate) struct DirtyCluster {
     /// Pages zeroed after it.
     pub zero_new: u64,
     pub pending: Option<Pending>,
+    /// Places that were pending until a direct write of all pages took another one. Entries may
+    /// name them, and a cycle that runs may be putting one of them into the map.
+    pub superseded: SmallVec<[Cluster; 2]>,
     pub backing: Backing,
     /// Requests between admission and index.
     pub in_flight: u32,
@@ -82,6 +86,7 @@ impl DirtyCluster {
             zero_old: 0,
             zero_new: 0,
             pending: None,
+            superseded: SmallVec::new(),
             backing: Backing::None,
             in_flight: 0,
             unmapping: false,
@@ -105,6 +110,7 @@ impl DirtyCluster {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.data | self.zero() == 0 && self.pending.is_none() && self.in_flight == 0
+        let is_clean = self.data | self.zero() == 0;
+        is_clean && self.pending.is_none() && self.superseded.is_empty() && self.in_flight == 0
     }
 }

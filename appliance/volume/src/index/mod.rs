@@ -65,6 +65,14 @@ impl PageEntry {
             cluster: Cluster(0),
         },
     };
+
+    /// The cluster that a direct write put it into.
+    pub fn direct_place(&self) -> Option<Cluster> {
+        match self.source {
+            Source::Direct { cluster } => Some(cluster),
+            Source::Journal { .. } => None,
+        }
+    }
 }
 
 impl Index {

@@ -4,7 +4,7 @@
 //! by hashing: entries in use lie together, so that those of a busy volume stay in the processor's
 //! caches. (Hash tables with room for all that a volume may have dirty spread them over tens of
 //! megabytes: looking things up there took 15 % of a 4 KiB random write, 3 % here.) Bounded: 4 bytes
-//! a cluster (16 MiB a TiB, taken when touched), and entries for the limits of dirty clusters and
+//! a cluster (32 MiB a TiB, taken when touched), and entries for the limits of dirty clusters and
 //! pages.
 
 use super::PageEntry;

@@ -9,7 +9,7 @@ use super::{Damage, Refused, Replayed};
 use crate::commit::{Journal, JournalStart, Mark};
 use crate::core::{Core, CoreParts};
 use crate::flush::Flusher;
-use crate::index::{Backing, Pending, Source};
+use crate::index::{Backing, Pending};
 use crate::pages::{CLUSTER_PAGES, bits};
 use crate::request::VolumeInfo;
 
@@ -45,6 +45,7 @@ impl Replayed {
             },
             allocated: Vec::new(),
             freed: Vec::new(),
+            keep_freed: false,
             clean: false,
         };
         pool.publish(changes).await.map_err(Damage::Store)?;
@@ -60,13 +61,13 @@ impl Replayed {
     async fn place_cluster(&mut self, pool: &Pool, cluster: u64) -> Result<(), Damage> {
         let entry = self.map.lookup(cluster).await.map_err(Damage::Store)?;
         let data = self.index.cluster(cluster).map_or(0, |state| state.data);
-        let mut target: Option<Cluster> = None;
+        let mut places: Vec<(u64, Cluster)> = Vec::new();
         for slot in bits(data) {
             let page = cluster * CLUSTER_PAGES + slot as u64;
             let Some(found) = self.index.page(page) else {
                 continue;
             };
-            let Source::Direct { cluster: named } = found.source else {
+            let Some(named) = found.direct_place() else {
                 continue;
             };
             let is_ours = entry.location == Some(named);
@@ -74,20 +75,17 @@ impl Replayed {
                 self.index.settle_page(page, found.lsn);
                 continue;
             }
-            if target.is_some_and(|target| target != named) {
-                return Err(Damage::Record {
-                    lsn: found.lsn,
-                    rule: "two places for one cluster",
-                });
-            }
             if !is_ours && !self.claims.claimed.contains(&named) {
                 return Err(Damage::Record {
                     lsn: found.lsn,
                     rule: "a cluster of somebody else",
                 });
             }
-            target = Some(named);
+            places.push((found.lsn, named));
         }
+        // More than one when the newest direct write has pages that never reached the device: the
+        // flusher brings the others to its place.
+        let mut target = places.iter().max().map(|&(_, place)| place);
         // Small writes may have replaced all of a direct write: the cluster that it took was the
         // promise for them, and in a full pool there is no other.
         if target.is_none() && entry.location.is_none() && data != 0 {
@@ -105,12 +103,18 @@ impl Replayed {
             ..Pending::new(target)
         });
         if let Some(target) = target {
-            self.claims.claimed.retain(|claimed| *claimed != target);
+            places.retain(|&(_, place)| place != target && entry.location != Some(place));
+            let in_use = |place| place == target || places.iter().any(|&(_, it)| it == place);
+            self.claims.claimed.retain(|claimed| !in_use(*claimed));
         }
         let Some(state) = self.index.cluster_mut(cluster) else {
             return Ok(());
         };
         state.pending = pending;
+        let mut superseded: Vec<_> = places.into_iter().map(|(_, place)| place).collect();
+        superseded.sort_unstable();
+        superseded.dedup();
+        state.superseded.extend(superseded);
         if entry.location.is_some() || pending.is_some() {
             state.backing = Backing::Mapped;
         } else if state.data != 0 {

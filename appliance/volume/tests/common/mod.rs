@@ -20,6 +20,10 @@ use volume::{
 pub const LIMIT: Duration = Duration::from_secs(3600);
 pub const POOL_BYTES: u64 = 48 << 20;
 pub const DISK: &str = "pool";
+/// Bytes of a cluster.
+pub const CLUSTER: usize = store::CLUSTER_BYTES as usize;
+/// Pages of a cluster.
+pub const PAGES: u64 = store::CLUSTER_BLOCKS as u64;
 
 /// A world with one disk of `POOL_BYTES`.
 pub fn world(seed: u64, volatile_cache: bool) -> World {
@@ -155,7 +159,7 @@ pub async fn fill_pool(volume: &Volume, least: u64) -> u64 {
     let mut written = 0;
     let error = loop {
         let data = filled(4096, fill(written)).await;
-        let lba = written * 64;
+        let lba = written * PAGES;
         match run(volume, Command::Write { lba, data }).await {
             Ok(_) => written += 1,
             Err(error) => break error,
@@ -164,7 +168,7 @@ pub async fn fill_pool(volume: &Volume, least: u64) -> u64 {
     assert_eq!(error.kind(), ErrorKind::PoolFull, "{error}");
     assert!(written > least, "only {written} clusters fit");
     for cluster in 0..written {
-        expect(volume, cluster * 64, 1, fill(cluster)).await;
+        expect(volume, cluster * PAGES, 1, fill(cluster)).await;
     }
     written
 }

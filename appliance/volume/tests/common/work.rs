@@ -144,7 +144,7 @@ impl Worker {
         let total = self.volume.info().block_count;
         let mut lba = self.random.below(total);
         if self.random.below(3) > 0 {
-            let cluster = (256 << 10) / u64::from(self.volume.info().block_bytes);
+            let cluster = store::CLUSTER_BYTES / u64::from(self.volume.info().block_bytes);
             let unit = if self.random.below(2) == 0 {
                 cluster
             } else {
@@ -314,7 +314,7 @@ impl Worker {
 pub async fn recover(volume: &Volume, model: &Shared<Model>, power_loss: bool) {
     let total = volume.info().block_count;
     let block_bytes = volume.info().block_bytes as usize;
-    let step = (256 << 10) / block_bytes as u64;
+    let step = store::CLUSTER_BYTES / block_bytes as u64;
     let mut lba = 0;
     while lba < total {
         let count = step.min(total - lba);

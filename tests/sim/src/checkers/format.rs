@@ -18,9 +18,9 @@ use crate::operator;
 /// Far more than a check of a small pool takes.
 const CHECK_LIMIT: Duration = Duration::from_secs(600);
 /// Clusters of a volume that one leaf of its map describes.
-const LEAF_CLUSTERS: u64 = 15;
+const LEAF_CLUSTERS: u64 = store::format::node::LEAF_ENTRIES as u64;
 /// Clusters for map nodes that are kept, empty, until the next publish.
-const SPARE_CLUSTERS: u32 = 12;
+const SPARE_CLUSTERS: u32 = 24;
 /// How long space may take to come back, in steps of one second.
 const PATIENCE_S: u32 = 60;
 

@@ -33,7 +33,7 @@ const ACL: u8 = 3;
 /// The engine's page: writes of whole pages need no read before them.
 const PAGE_BYTES: u32 = 4096;
 /// The engine's cluster: the largest unit that is written without the journal.
-const CLUSTER_BYTES: u32 = 256 << 10;
+const CLUSTER_BYTES: u32 = 128 << 10;
 /// Smallest memory page (CAP.MPSMIN), the unit of MDTS.
 const MEMORY_PAGE_BYTES: u32 = 4096;
 

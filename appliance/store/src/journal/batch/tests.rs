@@ -39,7 +39,7 @@ fn direct(first_page: u64, page_count: u32, cluster: u32) -> Record {
     Record {
         kind: RecordKind::Direct,
         cluster: Cluster(cluster),
-        page_in_cluster: (first_page % 64) as u32,
+        page_in_cluster: (first_page % CLUSTER_BLOCKS as u64) as u32,
         ..write(first_page, page_count, 0)
     }
 }
@@ -70,8 +70,8 @@ fn sample() -> Vec<u8> {
         &HEADER,
         &[
             write(7, 3, 0),
-            zero(640, 65536),
-            direct(130, 62, 9),
+            zero(640, 32768),
+            direct(66, 30, 9),
             write(1, 1, 3),
         ],
     )
@@ -117,7 +117,7 @@ fn golden_header() {
     );
 }
 
-const GOLDEN_CRC: u32 = 0x148b_2b10;
+const GOLDEN_CRC: u32 = 0x914e_bfff;
 
 #[test]
 fn round_trip() {
@@ -129,9 +129,9 @@ fn round_trip() {
     assert_eq!(view.last_lsn(), 1003);
     let records: Vec<_> = view.records().collect();
     assert_eq!(records.len(), 4);
-    assert_eq!(records[2].record, direct(130, 62, 9));
-    assert_eq!(records[2].crc(61), Some(0xd1ec_0000 + 61));
-    assert_eq!(records[2].crc(62), None);
+    assert_eq!(records[2].record, direct(66, 30, 9));
+    assert_eq!(records[2].crc(29), Some(0xd1ec_0000 + 29));
+    assert_eq!(records[2].crc(30), None);
     assert_eq!(records[1].crc(0), None);
     assert_eq!(records[3].lsn, 1003);
     view.check_payload(&bytes[4096..]).expect("payload");
@@ -230,11 +230,11 @@ fn malformed_fields_under_a_good_checksum() {
 
 #[test]
 fn direct_records_must_lie_in_their_cluster() {
-    let ok = direct(130, 62, 9);
+    let ok = direct(66, 30, 9);
     let cases = [
         (
             Record {
-                page_count: 63,
+                page_count: 31,
                 ..ok
             },
             "pages outside of the cluster",
@@ -281,7 +281,7 @@ fn the_largest_write_fits() {
 
 #[test]
 fn a_header_of_several_blocks_asks_for_the_rest() {
-    let records: Vec<_> = (0..100).map(|n| direct(n * 64, 64, 5)).collect();
+    let records: Vec<_> = (0..100).map(|n| direct(n * 32, 32, 5)).collect();
     let bytes = build(&HEADER, &records);
     let needed_blocks = bytes.len() / BLOCK_BYTES;
     assert!(needed_blocks > 1);
@@ -306,7 +306,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         (0..1u64 << 40, 1..8u32).prop_map(|(page, count)| write(page, count, 0)),
         (0..1u64 << 40, 1..=MAX_ZERO_PAGES).prop_map(|(page, count)| zero(page, count)),
         (0..1u64 << 40, 1..=64u32, 1..u32::MAX).prop_map(|(page, count, cluster)| {
-            let room = 64 - (page % 64) as u32;
+            let room = 32 - (page % 32) as u32;
             direct(page, count.min(room), cluster)
         }),
     ]
