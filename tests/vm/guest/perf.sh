@@ -12,7 +12,9 @@
 #   PG_SCALE PG_CLIENTS                        as pgbench means them
 #   VOL_MIB      size of the volume, and of the part of the disk that nvmet exports
 #   CORES        cores of bedplate, such as 0,1, or "default"
+#   LOAD_CPUS    processors that fio and PostgreSQL may use, such as 0 or 0-1
 #   SPIN         [reactor] spin, or "default"
+#   PROFILE      yes: a profile of each turn, with perf (Debian: linux-perf)
 #   SWAP         yes: bedplate takes the disk that nvmet takes otherwise
 #
 # Results: RESULTS/round-N/JOB/SIDE/, SIDE is "ours" or "nvmet", and "mark measured" once they are
@@ -135,13 +137,28 @@ cpu_ticks() {
     echo "bedplate $(cut -d' ' -f14,15 "/proc/$OURS_PID/stat")"
 }
 
+start_profile() {
+    perf record -q -a -e cpu-clock -F 999 -o /run/perf.data &
+    PROFILER=$!
+}
+
+# keep_profile DIRECTORY: to be read on the machine with perf report --kallsyms DIRECTORY/kallsyms.
+keep_profile() {
+    kill -INT "$PROFILER"
+    wait "$PROFILER"
+    cp /proc/kallsyms "$1/"
+    mv /run/perf.data "$1/"
+}
+
 # measured DIRECTORY COMMAND...
 measured() {
     directory=$1
     shift
     mkdir -p "$directory"
     cpu_ticks >"$directory/cpu.before"
-    need "measurement" "$@"
+    [ "${PROFILE:-no}" = no ] || start_profile
+    need "measurement" taskset -c "$LOAD_CPUS" "$@"
+    [ "${PROFILE:-no}" = no ] || keep_profile "$directory"
     cpu_ticks >"$directory/cpu.after"
     mark measured
     rest

@@ -37,8 +37,12 @@ pub struct Plan {
     pub volume_mib: u32,
     /// `[reactor] cores` of ours, or `default`.
     pub cores: String,
+    /// Processors of the guest that fio and PostgreSQL may use.
+    pub load_cpus: String,
     /// `[reactor] spin` of ours, or `default`.
     pub spin: String,
+    /// Whether to keep a profile of both processors of each turn.
+    pub profile: bool,
     /// Whether the sides change disks.
     pub swap: bool,
     /// The guest's processor, as QEMU's `-cpu` takes it.
@@ -72,7 +76,9 @@ impl Default for Plan {
             pg_clients: 4,
             volume_mib: 1536,
             cores: "default".to_owned(),
+            load_cpus: "0-1".to_owned(),
             spin: "default".to_owned(),
+            profile: false,
             swap: false,
             cpu: "max".to_owned(),
             disks: None,
@@ -100,8 +106,10 @@ impl Plan {
         set("VM_PERF_PG_CLIENTS", &mut plan.pg_clients)?;
         set("VM_PERF_VOLUME_MIB", &mut plan.volume_mib)?;
         set("VM_PERF_MEMORY_MIB", &mut plan.memory_mib)?;
+        set("VM_PERF_PROFILE", &mut plan.profile)?;
         set("VM_PERF_SWAP", &mut plan.swap)?;
         set("VM_PERF_CORES", &mut plan.cores)?;
+        set("VM_PERF_LOAD_CPUS", &mut plan.load_cpus)?;
         set("VM_PERF_SPIN", &mut plan.spin)?;
         set("VM_PERF_CPU", &mut plan.cpu)?;
         set("VM_PERF_CACHE", &mut plan.cache)?;
@@ -133,8 +141,10 @@ impl Plan {
             format!("PG_CLIENTS={}", self.pg_clients),
             format!("VOL_MIB={}", self.volume_mib),
             format!("CORES={}", self.cores),
+            format!("LOAD_CPUS={}", self.load_cpus),
             format!("SPIN={}", self.spin),
-            format!("SWAP={}", if self.swap { "yes" } else { "no" }),
+            format!("PROFILE={}", yes_or_no(self.profile)),
+            format!("SWAP={}", yes_or_no(self.swap)),
         ]
     }
 
@@ -177,6 +187,10 @@ impl Plan {
         }
         order
     }
+}
+
+fn yes_or_no(set: bool) -> &'static str {
+    if set { "yes" } else { "no" }
 }
 
 /// Sets `field` to what the variable `name` says, if it is there.
