@@ -351,7 +351,8 @@ fn plug_in(command: &mut Command, hardware: &Hardware) {
     } in &hardware.disks
     {
         let path = path.display();
-        let drive = format!("file={path},if=none,id={serial},format=raw,cache={cache},aio=io_uring");
+        let drive =
+            format!("file={path},if=none,id={serial},format=raw,cache={cache},aio=io_uring");
         let device = format!(
             "virtio-blk-pci,drive={serial},serial={serial},\
              logical_block_size=4096,physical_block_size=4096"

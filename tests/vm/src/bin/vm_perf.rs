@@ -23,7 +23,7 @@ fn main() -> ExitCode {
 
 fn compare() -> Result<()> {
     let plan = Plan::from_environment()?;
-    println!("{plan:?}");
+    println!("{}", plan.describe());
     let cases = run("perf", &plan, show)?;
     println!("\n{}", render(&cases));
     Ok(())

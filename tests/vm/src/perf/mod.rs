@@ -29,8 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// Boots the VM, measures what `plan` says and gives the ratios of each case, in the order of the
 /// plan. `progress` is told of each result as it comes.
 ///
-/// Everything the guest measured is left in `target/vm/run/NAME/results`, beside the logs; the disks
-/// are removed. Takes minutes: about four times the seconds that the plan measures.
+/// Everything the guest measured is left in `target/vm/run/NAME/results`, with the table in
+/// `summary.txt`, beside the logs; the disks are removed. Takes minutes: about four times the seconds that the plan measures.
 ///
 /// # Errors
 /// When something is missing, the guest script fails, or a result cannot be understood.
@@ -40,7 +40,11 @@ pub fn run(name: &str, plan: &Plan, mut progress: impl FnMut(&Turn)) -> Result<V
     create_dir_all(&results).map_err(Error::io("make", &results))?;
     let disks = ["disk-a", "disk-b"].map(|serial| Disk {
         serial,
-        path: plan.disks.as_ref().unwrap_or(&dir).join(format!("{serial}.img")),
+        path: plan
+            .disks
+            .as_ref()
+            .unwrap_or(&dir)
+            .join(format!("{serial}.img")),
         cache: plan.cache.clone(),
     });
     let hardware = Hardware {
@@ -63,7 +67,11 @@ pub fn run(name: &str, plan: &Plan, mut progress: impl FnMut(&Turn)) -> Result<V
     }
     let turns = measured?;
     let of_case = |case: &String| Case::new(case, &turns);
-    Ok(plan.cases().iter().map(of_case).collect())
+    let cases: Vec<Case> = plan.cases().iter().map(of_case).collect();
+    let summary = results.join("summary.txt");
+    let text = format!("{}\n\n{}", plan.describe(), render(&cases));
+    std::fs::write(&summary, text).map_err(Error::io("write", &summary))?;
+    Ok(cases)
 }
 
 /// Takes in every turn as the guest says that its files are there.

@@ -148,6 +148,22 @@ impl Plan {
         ]
     }
 
+    /// All of it in one line, as the guest is told it.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let disks = match &self.disks {
+            Some(dir) => dir.display().to_string(),
+            None => "the folder of the run".to_owned(),
+        };
+        format!(
+            "{} CPU={} MEMORY_MIB={} CACHE={} DISKS={disks}",
+            self.arguments().join(" "),
+            self.cpu,
+            self.memory_mib,
+            self.cache
+        )
+    }
+
     /// Size of each disk.
     pub(super) fn disk_bytes(&self) -> u64 {
         (u64::from(self.volume_mib) + POOL_ROOM_MIB) << 20

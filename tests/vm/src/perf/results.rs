@@ -132,7 +132,9 @@ impl Ticks {
     fn parse(text: &str) -> Option<Self> {
         let numbers = |name: &str| -> Option<Vec<f64>> {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-            line.split_whitespace().map(|word| word.parse().ok()).collect()
+            line.split_whitespace()
+                .map(|word| word.parse().ok())
+                .collect()
         };
         let cpu = numbers("cpu ")?;
         let ours = numbers("bedplate ")?;
