@@ -130,7 +130,13 @@ turn() {
     if [ $(($1 % 2)) = 1 ]; then echo ours nvmet; else echo nvmet ours; fi
 }
 
-# What the processors did and what our target used of them, in ticks: explains a ratio.
+# account DIRECTORY before|after: what the target counted, and what the processors did and the target
+# used of them, in ticks. The difference explains a ratio.
+account() {
+    "$BEDPLATE" --socket "$OURS_SOCKET" --output json status >"$1/status.$2"
+    cpu_ticks >"$1/cpu.$2"
+}
+
 cpu_ticks() {
     head -n 1 /proc/stat
     echo "cpus $(nproc)"
@@ -155,11 +161,11 @@ measured() {
     directory=$1
     shift
     mkdir -p "$directory"
-    cpu_ticks >"$directory/cpu.before"
+    account "$directory" before
     [ "${PROFILE:-no}" = no ] || start_profile
     need "measurement" taskset -c "$LOAD_CPUS" "$@"
     [ "${PROFILE:-no}" = no ] || keep_profile "$directory"
-    cpu_ticks >"$directory/cpu.after"
+    account "$directory" after
     mark measured
     rest
 }
