@@ -9,8 +9,9 @@ use crate::{Error, Result};
 
 /// The case of pgbench, beside those that are named like their fio job.
 pub(super) const PGBENCH: &str = "pgbench";
-/// Room in the pool beside the volume: its journal, its map, and what redirect-on-write keeps.
-const POOL_ROOM_MIB: u64 = 1024;
+/// Room in the pool beside the volume for its journal and map, and half the volume more for what
+/// redirect-on-write keeps a while.
+const POOL_ROOM_MIB: u64 = 256;
 
 /// Every setting of a comparison. [`Plan::from_environment`] tells which variable is which.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -166,7 +167,8 @@ impl Plan {
 
     /// Size of each disk.
     pub(super) fn disk_bytes(&self) -> u64 {
-        (u64::from(self.volume_mib) + POOL_ROOM_MIB) << 20
+        let volume_mib = u64::from(self.volume_mib);
+        (volume_mib + volume_mib / 2 + POOL_ROOM_MIB) << 20
     }
 
     /// When the guest gives itself up.
