@@ -9,6 +9,7 @@ export BEDPLATE_BIN := $(abspath $(BIN))
 BUILD_PACKAGES := gcc libc6-dev make
 RUN_PACKAGES   := nvme-cli
 TEST_PACKAGES  := $(shell sed 's/\#.*//' tests/packages.txt)
+VM_PACKAGES    := $(shell cat tests/vm/packages.txt tests/vm/perf-packages.txt)
 
 FUZZ_SECONDS ?= 5
 CRASH_KILLS  ?= 50
@@ -17,7 +18,7 @@ CRASH_KILLS  ?= 50
 # test asks for one. The binary under test, BEDPLATE_BIN, is built without them.
 NEXTEST := $(CARGO) nextest run --workspace --all-features --cargo-profile sim --no-fail-fast
 
-.PHONY: run build test test-long lint fuzz test-tools clean
+.PHONY: run build test test-long lint fuzz vm-perf test-tools clean
 
 ## Builds the release binary and starts the appliance in the foreground on the quickstart configuration.
 run:
@@ -50,6 +51,12 @@ lint:
 ## A short run of every fuzz target from its committed seeds.
 fuzz: test-tools
 	FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run.sh
+
+## Ours against the kernel's own target in a VM, with fio and pgbench: prints ratios, judges nothing.
+## VM_PERF_... variables change what is measured; tests/vm/README.md has them.
+vm-perf: build
+	@$(call need,$(VM_PACKAGES))
+	$(CARGO) run --package bedplate-vm-tests --bin vm-perf
 
 ## What the tests need beyond the Rust toolchain, installed when missing.
 test-tools:

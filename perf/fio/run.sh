@@ -4,7 +4,8 @@
 #
 #   perf/fio/run.sh DEVICE RESULTS [JOB...]     JOB without .fio; default all of this folder
 #
-#   RUNTIME=30    seconds of each job
+#   RUNTIME=30    seconds of each job, after RAMP=2 seconds that do not count
+#   JOBS=4        jobs of iops-read and iops-write, each with 32 in flight
 #   CONFIG=FILE   configuration of the target, copied into RESULTS
 #   DESTROY=yes   needed for jobs that write: they overwrite DEVICE
 #
@@ -25,7 +26,9 @@ shift 2
 [ -b "$DEVICE" ] || [ -f "$DEVICE" ] || fail "$DEVICE is neither a block device nor a file"
 command -v fio >/dev/null || fail "needs fio: apt-get install fio"
 RUNTIME=${RUNTIME:-30}
-export DEVICE RUNTIME
+RAMP=${RAMP:-2}
+JOBS=${JOBS:-4}
+export DEVICE RUNTIME RAMP JOBS
 
 [ $# -gt 0 ] || set -- $(cd "$here" && ls ./*.fio | sed 's,^\./,,; s,\.fio$,,')
 for job; do
@@ -57,7 +60,7 @@ mkdir -p "$results"
     else
         echo "device: file $DEVICE, $(stat -c %s "$DEVICE") bytes on $(stat -fc %T "$DEVICE")"
     fi
-    echo "fio: $(fio --version), $RUNTIME s a job"
+    echo "fio: $(fio --version), $RUNTIME s a job after $RAMP s, JOBS=$JOBS"
 } >"$results/environment.txt"
 if [ -n "${CONFIG:-}" ]; then
     cp "$CONFIG" "$results/target.toml"

@@ -10,7 +10,7 @@
 #
 # Words to the host, one line each on the console:
 #   BEDPLATE-VM: step TEXT     what is being done, for the log
-#   BEDPLATE-VM: mark NAME     the host may act now (kill, restart, ...)
+#   BEDPLATE-VM: mark NAME     the host may act now (kill, restart, look at results, ...)
 #   BEDPLATE-VM: fail TEXT     the script gives up; details follow
 #   BEDPLATE-VM: exit CODE     printed by init, last
 # The host answers with lines that become files: NAME makes /run/host/NAME (see await_host).
@@ -108,13 +108,18 @@ await_host() {
     done
 }
 
-start() {
+# What every script needs of the host side: modules and the host's own name.
+start_host() {
     mkdir -p /run/host /etc/nvme "$MNT"
     echo "$HOST_NQN" >/etc/nvme/hostnqn
     echo "$HOST_ID" >/etc/nvme/hostid
     modprobe -a nvme-core nvme-fabrics nvme-tcp ext4 xfs || die "a kernel module did not load"
     # shellcheck disable=SC1091
     . "$GUEST_DIR/nvmet.sh"
+}
+
+start() {
+    start_host
     case $TARGET in
     bedplate) ADDRESS=10.0.2.2 ;;
     nvmet)

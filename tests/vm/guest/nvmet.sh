@@ -1,5 +1,5 @@
 # The kernel's own NVMe/TCP target inside the guest, with the same volumes the host's would have.
-# Sourced by lib.sh; used with TARGET=nvmet only.
+# Sourced by lib.sh; used with TARGET=nvmet, and by perf.sh for the target to compare with.
 
 NVMET=/sys/kernel/config/nvmet
 
@@ -26,13 +26,27 @@ nvmet_null_blk() {
     echo 1 >"$null/power"
 }
 
-nvmet_start() {
+nvmet_load() {
     # With huge pages in fio's buffers, host and target on one loopback trip over the kernel's own
     # check of copies (usercopy_abort below nvmet_tcp_io_work, seen on 6.1).
     echo never >/sys/kernel/mm/transparent_hugepage/enabled
     modprobe configfs 2>/dev/null
     mount -t configfs none /sys/kernel/config 2>/dev/null
     modprobe -a nvmet nvmet-tcp || die "this kernel has no nvmet"
+}
+
+# nvmet_port ADDRESS PORT: the one port, which opens with nvmet_open.
+nvmet_port() {
+    port=$NVMET/ports/1
+    mkdir -p "$port"
+    echo ipv4 >"$port/addr_adrfam"
+    echo tcp >"$port/addr_trtype"
+    echo "$1" >"$port/addr_traddr"
+    echo "$2" >"$port/addr_trsvcid"
+}
+
+nvmet_start() {
+    nvmet_load
     modprobe null_blk nr_devices=0 || die "this kernel has no null_blk"
     nvmet_null_blk vm4k 4096
     nvmet_null_blk vm512 512
@@ -40,12 +54,7 @@ nvmet_start() {
     nvmet_subsystem "$VOL_4K" 11111111-1111-4111-8111-111111111111 1 /dev/vm4k
     nvmet_subsystem "$VOL_512" 22222222-2222-4222-8222-222222222222 1 /dev/vm512
     nvmet_subsystem "$VOL_CLOSED" 33333333-3333-4333-8333-333333333333 0 /dev/vmclosed
-    port=$NVMET/ports/1
-    mkdir -p "$port"
-    echo ipv4 >"$port/addr_adrfam"
-    echo tcp >"$port/addr_trtype"
-    echo 127.0.0.1 >"$port/addr_traddr"
-    echo 4420 >"$port/addr_trsvcid"
+    nvmet_port 127.0.0.1 4420
     nvmet_open
 }
 

@@ -85,6 +85,24 @@ pub enum Error {
         /// The last lines of that.
         tail: String,
     },
+    /// A setting of the environment means nothing.
+    #[error("{name} is {value:?} and must be {expected}")]
+    Setting {
+        /// The variable.
+        name: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// A result of a measurement cannot be understood.
+    #[error("no {what} in {}: look at what the guest measured there", path.display())]
+    NoFigure {
+        /// What was looked for.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+    },
     /// A line of the guest is not what the protocol says.
     #[error("the guest said {line:?}, which is not {expected}")]
     Protocol {

@@ -8,6 +8,7 @@
 //! * [`Target`]: the `bedplate` binary on a configuration of its own, which can be killed and
 //!   started again on the same port;
 //! * [`Session`]: the two together, and the script's arguments;
+//! * [`perf`]: a VM that holds both targets, and how they compare there;
 //! * [`acks`]: what the guest was told is durable;
 //! * [`slots`]: records the guest's writer puts on a file or device and finds again.
 //!
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod acks;
+pub mod perf;
 pub mod slots;
 
 mod console;
@@ -30,4 +32,4 @@ pub use console::{Console, ConsoleEvent};
 pub use error::{Error, Result};
 pub use session::{Kind, Session};
 pub use target::{Target, Volume};
-pub use vm::Vm;
+pub use vm::{Disk, Hardware, Vm};

@@ -13,8 +13,48 @@ use crate::{Error, Result, paths};
 
 /// Every line of the protocol begins so; see `guest/lib.sh`.
 const PREFIX: &str = "BEDPLATE-VM: ";
+/// What the guest mounts [`Hardware::shared`] by.
+const SHARED_TAG: &str = "results";
 /// How long a guest that has said its last word may take to power off.
 const POWER_OFF: Duration = Duration::from_secs(60);
+
+/// What a VM is made of, beside the kernel and the view of this machine's files.
+#[derive(Clone, Debug)]
+pub struct Hardware {
+    /// Its memory, MiB.
+    pub memory_mib: u32,
+    /// The processor, as QEMU's `-cpu` takes it.
+    pub cpu: String,
+    /// Virtio disks.
+    pub disks: Vec<Disk>,
+    /// Words for the kernel's command line.
+    pub kernel: String,
+    /// A folder of this machine that the guest may write to.
+    pub shared: Option<PathBuf>,
+}
+
+/// A virtio disk with blocks of 4096 bytes.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// Its serial number, by which the guest finds it.
+    pub serial: &'static str,
+    /// The file behind it, which has to be there.
+    pub path: PathBuf,
+    /// QEMU's `cache`: `none` honours flushes on this machine's disk, `unsafe` ignores them.
+    pub cache: String,
+}
+
+impl Default for Hardware {
+    fn default() -> Self {
+        Self {
+            memory_mib: 2048,
+            cpu: "max".to_owned(),
+            disks: Vec::new(),
+            kernel: String::new(),
+            shared: None,
+        }
+    }
+}
 
 /// A running VM. Dropping it kills it; one VM runs at a time on a machine.
 #[derive(Debug)]
@@ -48,10 +88,35 @@ impl Vm {
     /// # Errors
     /// When the kernel or QEMU cannot be had, with what to install.
     pub fn boot(dir: &Path, script: &str, arguments: &[String], limit: Duration) -> Result<Self> {
+        Self::boot_on(&Hardware::default(), dir, script, arguments, limit)
+    }
+
+    /// The same on other hardware.
+    ///
+    /// # Errors
+    /// As [`Vm::boot`].
+    pub fn boot_on(
+        hardware: &Hardware,
+        dir: &Path,
+        script: &str,
+        arguments: &[String],
+        limit: Duration,
+    ) -> Result<Self> {
         let kernel = prepare()?;
         let turn = take_turn()?;
         let script = paths::repository().join("tests/vm/guest").join(script);
-        let mut command = qemu(&kernel, dir, &script, arguments, limit);
+        let mut command = qemu(&kernel, dir);
+        plug_in(&mut command, hardware);
+        // A kernel that stumbles ends at once instead of hanging until the limit.
+        // Words after "--" become the arguments of init.
+        let append = format!(
+            "console=ttyS1 oops=panic panic=-1 {} -- {} {} {}",
+            hardware.kernel,
+            limit.as_secs(),
+            script.display(),
+            arguments.join(" ")
+        );
+        command.args(["-append", &append]);
         let errors = dir.join("qemu.log");
         command.stderr(File::create(&errors).map_err(Error::io("make", &errors))?);
         let mut child = command.spawn().map_err(|_| Error::Missing {
@@ -245,33 +310,10 @@ fn take_turn() -> Result<File> {
     Ok(file)
 }
 
-fn qemu(
-    kernel: &Path,
-    dir: &Path,
-    script: &Path,
-    arguments: &[String],
-    limit: Duration,
-) -> Command {
-    // A kernel that stumbles ends at once instead of hanging until the limit.
-    // Words after "--" become the arguments of init.
-    let append = format!(
-        "console=ttyS1 oops=panic panic=-1 -- {} {} {}",
-        limit.as_secs(),
-        script.display(),
-        arguments.join(" ")
-    );
+fn qemu(kernel: &Path, dir: &Path) -> Command {
     let mut command = Command::new("qemu-system-x86_64");
     // Software emulation: what looks like KVM on a build machine may hang stock kernels.
-    command.args([
-        "-accel",
-        "tcg,thread=multi",
-        "-cpu",
-        "max",
-        "-m",
-        "2g",
-        "-smp",
-        "2",
-    ]);
+    command.args(["-accel", "tcg,thread=multi", "-smp", "2"]);
     command.args(["-display", "none", "-monitor", "none", "-no-reboot"]);
     command.args([
         "-chardev",
@@ -284,7 +326,6 @@ fn qemu(
         .arg(format!("file:{}", dir.join("kernel.log").display()));
     command.arg("-kernel").arg(kernel.join("vmlinuz"));
     command.arg("-initrd").arg(kernel.join("initrd"));
-    command.args(["-append", &append]);
     command.args([
         "-fsdev",
         "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap",
@@ -297,6 +338,35 @@ fn qemu(
     ]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command
+}
+
+/// Adds `hardware` to the command line.
+fn plug_in(command: &mut Command, hardware: &Hardware) {
+    command.args(["-cpu", &hardware.cpu]);
+    command.args(["-m", &format!("{}m", hardware.memory_mib)]);
+    for Disk {
+        serial,
+        path,
+        cache,
+    } in &hardware.disks
+    {
+        let path = path.display();
+        let drive =
+            format!("file={path},if=none,id={serial},format=raw,cache={cache},aio=io_uring");
+        let device = format!(
+            "virtio-blk-pci,drive={serial},serial={serial},\
+             logical_block_size=4096,physical_block_size=4096"
+        );
+        command.args(["-drive", &drive, "-device", &device]);
+    }
+    if let Some(shared) = &hardware.shared {
+        let folder = format!(
+            "local,id=shared,path={},security_model=none",
+            shared.display()
+        );
+        let device = format!("virtio-9p-pci,fsdev=shared,mount_tag={SHARED_TAG}");
+        command.args(["-fsdev", &folder, "-device", &device]);
+    }
 }
 
 #[cfg(test)]
