@@ -5,6 +5,7 @@
 //! sends (`send`), and every command in the volume is a task of its own.
 //! Source: NVMe/TCP transport 1.0.
 
+pub(crate) mod balance;
 mod closing;
 pub(crate) mod connection;
 mod fuse;
@@ -12,6 +13,7 @@ mod greet;
 pub(crate) mod handshake;
 mod intake;
 pub mod listener;
+pub(crate) mod moving;
 mod r2t;
 mod receive;
 mod send;

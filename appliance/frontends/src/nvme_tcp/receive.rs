@@ -21,15 +21,22 @@ enum Incoming {
     Data(H2cData),
 }
 
-/// Reads until the connection ends and says why it does.
-pub(super) async fn receive(connection: &Rc<Connection>, mut intake: Intake) -> CloseReason {
-    loop {
-        if let Err(reason) = next_pdu(connection, &mut intake).await {
-            let errors = &connection.counters.digest_errors;
-            errors.set(intake.digest_errors);
-            return reason;
+/// Reads until the connection ends, and says why it does, or until it is to move: none.
+pub(super) async fn receive(
+    connection: &Rc<Connection>,
+    intake: &mut Intake,
+) -> Option<CloseReason> {
+    let reason = loop {
+        if connection.wish.is_made() {
+            break None;
         }
-    }
+        if let Err(reason) = next_pdu(connection, intake).await {
+            break Some(reason);
+        }
+    };
+    let errors = &connection.counters.digest_errors;
+    errors.set(intake.digest_errors);
+    reason
 }
 
 async fn next_pdu(connection: &Rc<Connection>, intake: &mut Intake) -> Result<(), CloseReason> {
@@ -40,7 +47,11 @@ async fn next_pdu(connection: &Rc<Connection>, intake: &mut Intake) -> Result<()
             .or_ended(connection.outbox.queue.drained())
             .await?;
     }
-    let layout = match intake.next_header(&connection.socket).await? {
+    let header = intake.next_header(&connection.socket);
+    let Some(header) = net::first(header, connection.wish.made()).await else {
+        return Ok(());
+    };
+    let layout = match header? {
         Ok(layout) => layout,
         Err(error) => return Err(connection.terminate(&error, intake.front_header())),
     };
@@ -74,7 +85,7 @@ async fn command(
     layout: &Layout,
     sqe: Sqe,
 ) -> Result<(), CloseReason> {
-    connection.controller.command_arrived(reactor::now());
+    connection.owner.command_arrived(reactor::now());
     let admitted = connection.table.borrow_mut().admit(&sqe);
     let index = match admitted {
         Ok(index) => index,
