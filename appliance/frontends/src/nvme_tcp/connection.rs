@@ -285,8 +285,8 @@ impl Connection {
             in_flight: self.table.borrow().in_flight(),
             sent_bytes: self.sent_bytes(),
             counters: self.counters.snapshot(),
-            core: reactor::core_id(),
-            home: self.owner.home(),
+            core: self.target.core(),
+            home: self.owner.home(self.target.core()),
             mailbox_waits: self.mailbox_waits(),
         }
     }
@@ -294,7 +294,7 @@ impl Connection {
     pub(super) fn log(&self, what: &str) {
         tracing::info!(
             peer = %self.peer, host = %self.owner.host_nqn(), cntlid = self.owner.cntlid(),
-            qid = self.qid, subsystem = self.owner.subsystem_nqn(), core = %reactor::core_id(),
+            qid = self.qid, subsystem = self.owner.subsystem_nqn(), core = %self.target.core(),
             "{what}"
         );
     }

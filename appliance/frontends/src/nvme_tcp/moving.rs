@@ -388,7 +388,7 @@ fn about(connection: &Connection, controller: &Controller) -> Option<About> {
         cntlid: controller.cntlid,
         info: subsystem.info.clone(),
         max_io_bytes: controller.limits.max_io_bytes,
-        home: connection.owner.home(),
+        home: connection.target.core(),
         heard_ns: AtomicU64::new(0),
     })
 }

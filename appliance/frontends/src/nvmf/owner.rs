@@ -68,12 +68,9 @@ impl Owner {
         }
     }
 
-    /// The core of the controller.
-    pub fn home(&self) -> CoreId {
-        match self {
-            Self::Here(_) => reactor::core_id(),
-            Self::Away(away) => away.about.home,
-        }
+    /// The core of the controller, seen from core `here`.
+    pub fn home(&self, here: CoreId) -> CoreId {
+        self.away().map_or(here, |away| away.about.home)
     }
 
     /// Any command restarts the keep alive timer.

@@ -40,6 +40,7 @@ const MAILBOX_CAPACITY: usize = 1024;
 pub struct Target(Rc<Inner>);
 
 struct Inner {
+    core: CoreId,
     options: TargetOptions,
     home: HomeIndex,
     subsystems: RefCell<BTreeMap<String, Rc<Subsystem>>>,
@@ -83,6 +84,7 @@ impl Target {
         let (sender, receiver) = reactor::mailbox::channel(MAILBOX_CAPACITY);
         let home = options.directory.join(sender);
         let target = Self(Rc::new(Inner {
+            core: reactor::core_id(),
             options,
             home,
             subsystems: RefCell::default(),
@@ -310,6 +312,11 @@ impl Target {
     /// For log lines that a host can cause as often as it likes.
     pub(crate) fn complaints(&self) -> &Rc<Complaints> {
         &self.0.complaints
+    }
+
+    /// The core it is on.
+    pub fn core(&self) -> CoreId {
+        self.0.core
     }
 
     pub(crate) fn home(&self) -> HomeIndex {

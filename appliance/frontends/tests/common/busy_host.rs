@@ -41,6 +41,8 @@ pub struct Book {
     /// Times no answer came.
     pub silences: Cell<u64>,
     pub lost_sessions: Cell<u64>,
+    /// It sends no more commands for now, but for keep alive.
+    pub is_resting: Cell<bool>,
 }
 
 impl Book {
@@ -55,6 +57,7 @@ impl Book {
             aborted: Cell::new(0),
             silences: Cell::new(0),
             lost_sessions: Cell::new(0),
+            is_resting: Cell::new(false),
         })
     }
 
@@ -240,12 +243,16 @@ struct Flow {
 impl Flow {
     async fn run(mut self) -> io::Result<()> {
         loop {
-            while self.in_flight() < DEPTH && below(3) != 0 {
+            let is_resting = self.session.book.is_resting.get();
+            while !is_resting && self.in_flight() < DEPTH && below(3) != 0 {
                 self.send_one().await?;
             }
             if self.in_flight() == 0 {
                 sleep(Duration::from_micros(below(500) as u64)).await;
                 continue;
+            }
+            if below(4) == 0 {
+                sleep(Duration::from_micros(below(1000) as u64)).await;
             }
             match timeout(SILENCE, self.receive_one()).await {
                 Ok(done) => done?,
