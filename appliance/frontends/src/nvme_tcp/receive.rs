@@ -2,6 +2,8 @@
 //!
 //! Source: NVMe/TCP 1.0 sections 3.3 (data transfers), 3.6.2 (PDUs).
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 
 use wire::nvme::command::Fuse;
@@ -47,8 +49,11 @@ async fn next_pdu(connection: &Rc<Connection>, intake: &mut Intake) -> Result<()
             .or_ended(connection.outbox.queue.drained())
             .await?;
     }
-    let header = intake.next_header(&connection.socket);
-    let Some(header) = net::first(header, connection.wish.made()).await else {
+    let header = {
+        let mut header = pin!(intake.next_header(&connection.socket));
+        poll_fn(|cx| connection.wish.poll_or_made(header.as_mut(), cx)).await
+    };
+    let Some(header) = header else {
         return Ok(());
     };
     let layout = match header? {

@@ -437,7 +437,7 @@ fn command(book: &Book, op: &Op, cid: u16) -> (Sqe, Vec<u8>) {
         ..=8192 => (capsule, data),
         _ => (transport, Vec::new()),
     };
-    let mut encode = |opcode, fuse| {
+    let encode = |opcode, fuse| {
         let mut sqe = fields.encode(opcode, cid, 1, Some(sgl));
         sqe.set_fuse(fuse);
         sqe
