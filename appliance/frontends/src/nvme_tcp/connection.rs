@@ -380,8 +380,11 @@ impl Connection {
 
     /// Sends a command to the core of its volume; [`Connection::came_back`] is its end.
     pub(super) fn send_home(&self, away: &Rc<Away>, command: ToHome) {
-        self.executing.set(self.executing.get() + 1);
-        away.send(command);
+        // Without a home the connection ends; what was read before it does has no answer.
+        if !away.is_lost() {
+            self.executing.set(self.executing.get() + 1);
+            away.send(command);
+        }
     }
 
     /// A command that was sent home has been answered.

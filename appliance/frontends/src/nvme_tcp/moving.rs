@@ -238,6 +238,7 @@ impl Connection {
 
     /// The move is given up: goes on where it is.
     fn stay(self: &Rc<Self>) {
+        self.wish.to.take();
         self.wish.set(Stage::None);
         if self.socket.ending().is_some() {
             return;
@@ -569,6 +570,9 @@ impl Connection {
 
     /// The home core has ended: its answers will not come.
     fn lose_home(&self) {
+        if let Some(away) = self.owner.away() {
+            away.lose();
+        }
         self.close(CloseReason::Shutdown);
         self.executing.set(0);
         self.idle.notify_all();

@@ -125,6 +125,7 @@ pub(crate) struct Away {
     errors_waiting: Cell<usize>,
     errors_lost: Cell<u64>,
     retrying: Cell<bool>,
+    is_lost: Cell<bool>,
     waits: Cell<u64>,
 }
 
@@ -137,6 +138,7 @@ impl Away {
             errors_waiting: Cell::new(0),
             errors_lost: Cell::new(0),
             retrying: Cell::new(false),
+            is_lost: Cell::new(false),
             waits: Cell::new(0),
         })
     }
@@ -167,6 +169,16 @@ impl Away {
         let lost = self.errors_lost.take();
         let (sqe, status) = (*sqe, status);
         self.send(ToHome::Failed { sqe, status, lost });
+    }
+
+    /// The home core has ended.
+    pub fn lose(&self) {
+        self.is_lost.set(true);
+    }
+
+    /// True when nothing is answered any more.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.get()
     }
 
     /// True when nothing waits for room any more.
