@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reactor::{CoreId, CoreStats, Instant};
 
-use super::moving::Destination;
+use super::wish::Destination;
 use crate::nvmf::directory::CoreTarget;
 use crate::nvmf::placement::{Candidate, Decision, OtherCore, decide};
 use crate::nvmf::target::{Target, WeakTarget};

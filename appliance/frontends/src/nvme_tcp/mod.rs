@@ -8,6 +8,7 @@
 pub(crate) mod balance;
 mod closing;
 pub(crate) mod connection;
+mod from_home;
 mod fuse;
 mod greet;
 pub(crate) mod handshake;
@@ -19,3 +20,4 @@ mod receive;
 mod send;
 mod socket;
 mod watch;
+pub(crate) mod wish;

@@ -4,7 +4,7 @@
 //!
 //! 1. At the next PDU boundary reading stops, and no command that waits for memory starts.
 //! 2. Commands in the volume finish and their answers leave. If that takes longer than
-//!    [`MOVE_LIMIT`] the move is given up and the connection goes on where it is.
+//!    a second the move is given up and the connection goes on where it is.
 //! 3. The queue's place in the controller changes hands, without a moment in between: from the
 //!    connection to its [`StandIn`], or back.
 //! 4. Socket, bytes read and not used, and the table of commands go to the other core in one
@@ -14,22 +14,18 @@
 //! since the socket is read by one core at a time. What happens to the queue from outside in
 //! between (Abort, the end of its controller) waits in the connection's own mailbox.
 
-use std::cell::{Cell, RefCell};
-use std::future::Future;
-use std::pin::Pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use reactor::net::{DetachedStream, TcpStream};
-use reactor::sync::Notify;
-use reactor::{Instant, JoinHandle, mailbox};
+use reactor::{JoinHandle, mailbox};
 
 use super::connection::{Carried, Connection};
+use super::from_home::listen;
 use super::intake::Intake;
 use super::socket::Socket;
+use super::wish::{Destination, Stage};
 use super::{closing, receive, watch};
 use crate::complaints::Complaint;
 use crate::nvmf::away::{About, Away, FromHome, ToHome, from_home_capacity, to_home_capacity};
@@ -39,13 +35,7 @@ use crate::nvmf::handover::TargetMessage;
 use crate::nvmf::owner::Owner;
 use crate::nvmf::port::CloseReason;
 use crate::nvmf::stand_in::{Post, StandIn};
-use crate::nvmf::table::Phase;
 use crate::nvmf::target::Target;
-
-/// How long a connection may take to fall quiet: its host waits for it.
-const MOVE_LIMIT: Duration = Duration::from_secs(1);
-/// How often it is looked whether messages found room.
-const PAUSE: Duration = Duration::from_micros(100);
 
 /// A connection between two cores.
 pub(crate) struct Moving {
@@ -63,94 +53,6 @@ pub(crate) struct Departure {
     moving: Moving,
     about: Arc<About>,
     to_home: mailbox::Sender<ToHome>,
-}
-
-/// Where a connection shall go.
-#[derive(Clone)]
-pub(crate) enum Destination {
-    /// To the core of its controller.
-    Home,
-    /// Away from there.
-    Core(CoreTarget),
-}
-
-/// How far a move has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
-    /// There is none.
-    #[default]
-    None,
-    /// It begins at the next PDU boundary.
-    Asked,
-    /// Reading has stopped; what is under way finishes.
-    Held,
-    /// What home says waits in its mailbox until the connection is there.
-    Hushed,
-    /// There is no way back.
-    Going,
-}
-
-/// The move that was asked for.
-#[derive(Default)]
-pub(super) struct Wish {
-    stage: Cell<Stage>,
-    to: RefCell<Option<Destination>>,
-    since: Cell<Option<Instant>>,
-    /// Who reads the socket, once it had to wait.
-    receiver: RefCell<Option<Waker>>,
-    changed: Notify,
-}
-
-impl Wish {
-    /// True when reading shall stop.
-    #[inline]
-    pub fn is_made(&self) -> bool {
-        self.stage.get() != Stage::None
-    }
-
-    /// Polls what the receiver waits for; ready with None when a move shall begin instead.
-    /// Cost: a few instructions, since each command comes by here.
-    #[inline]
-    pub fn poll_or_made<F: Future>(
-        &self,
-        future: Pin<&mut F>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<F::Output>> {
-        if let Poll::Ready(output) = future.poll(cx) {
-            return Poll::Ready(Some(output));
-        }
-        if self.is_made() {
-            return Poll::Ready(None);
-        }
-        let mut receiver = self.receiver.borrow_mut();
-        if !receiver.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
-            *receiver = Some(cx.waker().clone());
-        }
-        Poll::Pending
-    }
-
-    /// True while nothing is read and nothing starts.
-    #[inline]
-    pub fn is_held(&self) -> bool {
-        self.stage.get() >= Stage::Held
-    }
-
-    fn is_hushed(&self) -> bool {
-        self.stage.get() >= Stage::Hushed
-    }
-
-    /// True when the tasks of this core end.
-    pub fn is_going(&self) -> bool {
-        self.stage.get() == Stage::Going
-    }
-
-    fn set(&self, stage: Stage) {
-        self.stage.set(stage);
-        self.changed.notify_all();
-        if let Some(receiver) = &*self.receiver.borrow() {
-            receiver.wake_by_ref();
-        }
-    }
 }
 
 /// The tasks of a connection beside its receiver.
@@ -191,65 +93,6 @@ async fn end(connection: Rc<Connection>, crew: Crew, reason: CloseReason) {
         drop(listener.await);
     }
     connection.target.leave(connection.id());
-}
-
-/// Asking for a move, and falling quiet for it.
-impl Connection {
-    /// Asks for a move at the next PDU boundary. False when it cannot move there, or is about to move
-    /// or to end. Admin queues stay with their controller.
-    pub(crate) fn ask_move(&self, to: Destination) -> bool {
-        let fits = match (&self.owner, &to) {
-            (Owner::Here(_), Destination::Core(core)) => core.home != self.target.home(),
-            (Owner::Away(_), Destination::Home) => true,
-            _ => false,
-        };
-        let is_free = !self.wish.is_made() && self.socket.ending().is_none();
-        if self.qid == 0 || !fits || !is_free {
-            return false;
-        }
-        self.wish.to.replace(Some(to));
-        self.wish.since.set(Some(reactor::now()));
-        self.wish.set(Stage::Asked);
-        true
-    }
-
-    /// Waits until nothing is under way. False when that takes too long, or the connection ends.
-    async fn fall_quiet(&self) -> bool {
-        let since = self.wish.since.get();
-        let passed = since.map_or(MOVE_LIMIT, |since| since.elapsed());
-        let left = MOVE_LIMIT.saturating_sub(passed);
-        let quiet = reactor::time::timeout(left, self.quiet());
-        matches!(self.socket.or_ended(quiet).await, Ok(Ok(())))
-    }
-
-    async fn quiet(&self) {
-        loop {
-            if self.executing.get() != 0 {
-                self.idle.notified().await;
-            } else if !self.outbox.queue.is_empty() {
-                self.outbox.queue.flushed().await;
-            } else if self.owner.away().is_some_and(|away| !away.is_sent()) {
-                reactor::time::sleep(PAUSE).await;
-            } else {
-                return;
-            }
-        }
-    }
-
-    /// The move is given up: goes on where it is.
-    fn stay(self: &Rc<Self>) {
-        self.wish.to.take();
-        self.wish.set(Stage::None);
-        if self.socket.ending().is_some() {
-            return;
-        }
-        self.target.totals().stayed();
-        match &self.owner {
-            Owner::Here(_) => self.target.balance().stayed(self.id()),
-            Owner::Away(away) => away.send(ToHome::Stayed),
-        }
-        self.pump();
-    }
 }
 
 /// Moves, or gives the connection back when it has to stay.
@@ -500,91 +343,4 @@ fn set_out(connection: &Rc<Connection>, ending: Option<CloseReason>) {
         connection.close(reason);
     }
     connection.pump();
-}
-
-/// Hears what the home core says, until the connection is about to go there. Gives the mailbox back.
-async fn listen(
-    connection: Rc<Connection>,
-    mut mailbox: mailbox::Receiver<FromHome>,
-) -> mailbox::Receiver<FromHome> {
-    while !connection.wish.is_hushed() {
-        match net::first(mailbox.recv(), connection.wish.changed.notified()).await {
-            Some(Some(message)) => hear(&connection, message),
-            Some(None) => {
-                connection.lose_home();
-                break;
-            }
-            None => {}
-        }
-    }
-    mailbox
-}
-
-fn hear(connection: &Rc<Connection>, message: FromHome) {
-    match message {
-        FromHome::Done { index, outcome } => {
-            connection.answer(index, outcome);
-            connection.came_back();
-        }
-        FromHome::PairDone {
-            first,
-            second,
-            status,
-        } => {
-            connection.answer_pair(first, second, status);
-            connection.came_back();
-        }
-        FromHome::Abort { ticket, cid } => connection.abort_for_home(ticket, cid),
-        FromHome::AreYouDrained => drop(reactor::spawn(tell_drained(Rc::downgrade(connection)))),
-        FromHome::ComeHome => {
-            if !connection.ask_move(Destination::Home) {
-                connection.say_home(ToHome::Stayed);
-            }
-        }
-        FromHome::Close(reason) => connection.close(reason),
-    }
-}
-
-/// What home wants to know.
-impl Connection {
-    fn say_home(&self, message: ToHome) {
-        if let Some(away) = self.owner.away() {
-            away.send(message);
-        }
-    }
-
-    fn abort_for_home(&self, ticket: u8, cid: u16) {
-        let at_home = {
-            let table = self.table.borrow();
-            let found = table.find(cid);
-            found.filter(|index| table.slot(*index).phase == Phase::Executing)
-        };
-        self.say_home(match at_home {
-            Some(index) => ToHome::AbortAtHome { ticket, index },
-            None => ToHome::Aborted {
-                ticket,
-                aborted: self.abort_command(cid),
-            },
-        });
-    }
-
-    /// The home core has ended: its answers will not come.
-    fn lose_home(&self) {
-        if let Some(away) = self.owner.away() {
-            away.lose();
-        }
-        self.close(CloseReason::Shutdown);
-        self.executing.set(0);
-        self.idle.notify_all();
-    }
-}
-
-/// Says whether the connection has read what its host sent until now.
-async fn tell_drained(connection: Weak<Connection>) {
-    // What the kernel knows of closed sockets reaches their readers within these turns.
-    reactor::next_turn().await;
-    reactor::next_turn().await;
-    if let Some(connection) = connection.upgrade() {
-        connection.say_home(ToHome::Drained(connection.has_read_all()));
-    }
 }

@@ -200,7 +200,7 @@ impl Connection {
                 true
             }
             // Its task answers. Admin commands and fused pairs have no signal: they run to their end.
-            // What another core executes is aborted there, see `moving::hear`.
+            // What another core executes is aborted there, see `from_home`.
             Phase::Executing => {
                 let signal = self.signals.get(usize::from(index));
                 signal.is_some_and(|signal| signal.raise())
