@@ -365,3 +365,51 @@ fn a_target_shuts_down_with_connections_away() {
     drop(target);
     assert!(io.is_closed());
 }
+
+#[test]
+fn an_old_write_of_an_away_queue_never_follows_a_newer_one() {
+    let target = TwoCores::start();
+    let Attached {
+        admin: _admin,
+        mut io,
+        ..
+    } = attach(target.address, Link0::default(), 32);
+    target.move_once();
+    assert!(io.read_blocks(0, 1, BLOCK).status.is_success());
+    // The core has no memory to receive into: the write stays unread in the socket.
+    let held = target.on(1, |_| {
+        let pool = reactor::buf::pool();
+        std::iter::from_fn(|| pool.try_alloc(4096)).collect::<Vec<_>>()
+    });
+    let sgl = Sgl::InCapsule {
+        offset: 0,
+        len_bytes: BLOCK,
+    };
+    send(
+        &mut io,
+        1,
+        io_sqe(NvmOpcode::WRITE, 0, 1, sgl),
+        &pattern(1, 4096),
+    );
+    drop(io);
+    let address = target.address;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the host that comes back has a thread of its own"
+    )]
+    let again = std::thread::spawn(move || {
+        let mut new = attach(address, Link0::default(), 32);
+        let done = new.io.write_blocks(0, &pattern(2, 4096), BLOCK);
+        assert!(done.status.is_success());
+        new
+    });
+    pause(Duration::from_millis(300));
+    assert!(!again.is_finished(), "the new queue does not wait");
+    drop(held);
+    let mut new = again.join().expect("the host is back");
+    for _ in 0..20 {
+        let done = new.io.read_blocks(0, 1, BLOCK);
+        assert!(done.data == pattern(2, 4096), "an old write came last");
+        pause(Duration::from_millis(5));
+    }
+}

@@ -298,7 +298,7 @@ fn seeds() -> std::ops::RangeInclusive<u64> {
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
     match number("MOVE_SEED") {
         Some(seed) => seed..=seed,
-        None => 1..=number("MOVE_SEEDS").unwrap_or(5),
+        None => 1..=number("MOVE_SEEDS").unwrap_or(3),
     }
 }
 
