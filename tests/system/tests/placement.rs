@@ -10,13 +10,15 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use host::{Host, HostOptions, IoQueue, Op};
+use host::{Completion, Host, HostOptions, IoQueue, Op};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use system_tests::{Random, Server, Setup, nqn};
 
 const QUEUES: u16 = 4;
 const BLOCK: usize = 4096;
+/// Commands in flight on each queue.
+const DEPTH: usize = 100;
 /// Blocks that are verified over and over, and those of one Verify.
 const FILLED: u64 = 16 << 10;
 const VERIFIED: u32 = 256;
@@ -82,7 +84,8 @@ fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Verifies what is there, and writes and reads back what is the queue's own.
+/// Verifies what is there, and writes and reads back what is the queue's own. Many commands are in
+/// flight, so that the server has work also while this thread waits for a CPU.
 fn load(queue: &mut IoQueue, number: u64, stop: &AtomicBool, rounds: &AtomicU64) {
     let mut random = Random::new(number);
     let own = FILLED + number * u64::from(CHECKED);
@@ -93,24 +96,40 @@ fn load(queue: &mut IoQueue, number: u64, stop: &AtomicBool, rounds: &AtomicU64)
             data: data.clone(),
             fua: false,
         };
-        queue.submit(write).expect("a free entry");
-        for _ in 0..6 {
-            let lba = random.within(0..FILLED / u64::from(VERIFIED)) * u64::from(VERIFIED);
-            let count = VERIFIED;
-            queue
-                .submit(Op::Verify { lba, count })
-                .expect("a free entry");
-        }
-        while queue.in_flight() != 0 {
-            let done = queue.next_completion().expect("the connection stands");
-            done.ok("a command under load").expect("it succeeds");
-        }
-        let read = queue.read(own, CHECKED).expect("a read");
+        finish(queue, write, &mut random);
+        let read = Op::Read {
+            lba: own,
+            count: CHECKED,
+        };
+        let read = finish(queue, read, &mut random).into_data("Read");
+        let read = read.expect("a read has data");
         assert!(
             read == data,
             "queue {number} reads other data than it wrote"
         );
         rounds.fetch_add(1, Ordering::Relaxed);
+    }
+    while queue.in_flight() != 0 {
+        let done = queue.next_completion().expect("the connection stands");
+        done.ok("Verify").expect("it succeeds");
+    }
+}
+
+/// Runs `op` to its end, and keeps the queue full of Verify meanwhile.
+fn finish(queue: &mut IoQueue, op: Op, random: &mut Random) -> Completion {
+    let cid = queue.submit(op).expect("a free entry");
+    loop {
+        while queue.in_flight() < DEPTH {
+            let lba = random.within(0..FILLED / u64::from(VERIFIED)) * u64::from(VERIFIED);
+            let count = VERIFIED;
+            let verify = Op::Verify { lba, count };
+            queue.submit(verify).expect("a free entry");
+        }
+        let done = queue.next_completion().expect("the connection stands");
+        let done = done.ok("a command under load").expect("it succeeds");
+        if done.cid == cid {
+            return done;
+        }
     }
 }
 
