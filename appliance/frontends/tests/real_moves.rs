@@ -7,12 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use common::host::{Attached, Host, Link0, attach, attach_io, io_sqe, pattern, read_sqe, response};
+use common::host::{
+    Attached, HOST_ID, HOST_NQN, Host, Link0, attach, attach_io, io_sqe, pattern, read_sqe,
+    response,
+};
 use common::pause;
 use frontends::{ConnectionInfo, Directory, Placement, SubsystemOptions, Target, TargetOptions};
 use reactor::CoreId;
 use reactor::cores::CoreConfig;
 use reactor::mailbox::{Receiver, Sender};
+use wire::fabrics::connect::{CNTLID_DYNAMIC, ConnectData};
 use wire::nvme::command::GetLogPage;
 use wire::nvme::{NvmOpcode, Sgl, Sqe, Status};
 use wire::tcp::{C2hData, PduType, R2t};
@@ -412,4 +416,27 @@ fn an_old_write_of_an_away_queue_never_follows_a_newer_one() {
         assert!(done.data == pattern(2, 4096), "an old write came last");
         pause(Duration::from_millis(5));
     }
+}
+
+#[test]
+fn commands_on_an_away_queue_keep_the_controller_alive() {
+    let target = TwoCores::start();
+    let mut admin = Host::open(target.address, Link0::default());
+    let nqn = common::volume_nqn();
+    let data = ConnectData::new(HOST_ID, CNTLID_DYNAMIC, &nqn, HOST_NQN).expect("good names");
+    // The quick options add 100 ms.
+    let done = admin.connect_with(0, 32, &data, 2000);
+    assert!(done.status.is_success(), "{done:?}");
+    admin.enable();
+    let cntlid = (done.result & 0xffff) as u16;
+    let mut io = attach_io(target.address, Link0::default(), 32, cntlid, 1);
+    target.move_once();
+    for _ in 0..20 {
+        assert!(io.read_blocks(0, 1, BLOCK).status.is_success());
+        pause(Duration::from_millis(200));
+    }
+    // Back home the time of the last command is known, and silence ends the controller.
+    target.move_once();
+    assert!(io.read_blocks(0, 1, BLOCK).status.is_success());
+    assert!(io.is_closed(), "keep alive expires");
 }

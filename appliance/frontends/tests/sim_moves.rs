@@ -14,7 +14,7 @@ use common::busy_host::{Book, SLOTS, host};
 use frontends::{Directory, Placement, SubsystemOptions, Target, TargetOptions};
 use reactor::CoreId;
 use reactor::buf::BufPool;
-use reactor::sim::{Crash, DiskOptions, World, WorldOptions};
+use reactor::sim::{Crash, DiskHandle, DiskOptions, World, WorldOptions};
 use reactor::time::sleep;
 use volume::{Engine, EngineOptions, PoolSpec, Volume, VolumeSpec};
 
@@ -158,6 +158,7 @@ struct Run {
     world: World,
     shared: Shared,
     books: Vec<Rc<Book>>,
+    disk: Option<DiskHandle>,
     random: u64,
 }
 
@@ -167,9 +168,9 @@ impl Run {
         // Spinning costs the simulator turns and finds nothing here.
         options.core.spin = reactor::Spin::For(Duration::from_micros(3));
         let mut world = World::new(plan.seed, options);
-        if plan.on_disk {
-            world.add_disk(DISK, DiskOptions::default());
-        }
+        let disk = plan
+            .on_disk
+            .then(|| world.add_disk(DISK, DiskOptions::default()));
         let server = SocketAddr::new(world.node("target"), PORT);
         let shared = Shared::default();
         shared.is_moving.set(true);
@@ -190,6 +191,7 @@ impl Run {
             world,
             shared,
             books,
+            disk,
             random: plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
         }
     }
@@ -358,5 +360,33 @@ fn a_namespace_may_go_in_the_middle_of_moves() {
             removes: true,
             ..plan(seed)
         });
+    }
+}
+
+#[test]
+fn a_move_is_given_up_when_commands_take_too_long() {
+    for seed in seeds() {
+        let mut run = Run::begin(Plan {
+            on_disk: true,
+            ..plan(seed)
+        });
+        run.go_on(300);
+        let lost_before = run.lost_sessions();
+        run.shared.is_moving.set(false);
+        run.world.run_for(SECOND / 10);
+        // Longer than a move waits, shorter than a host does.
+        let disk = run.disk.clone().expect("it is on a disk");
+        disk.set_slow(SECOND * 3 / 2);
+        run.world.run_for(SECOND / 100);
+        run.shared.is_moving.set(true);
+        run.world.run_for(SECOND * 5 / 4);
+        disk.set_slow(Duration::ZERO);
+        let targets = run.shared.targets.borrow().clone();
+        let given_up = |(target, _): &(Target, BufPool)| target.snapshot_metrics().moves_given_up;
+        assert!(targets.iter().map(given_up).sum::<u64>() > 0, "seed {seed}");
+        drop(targets);
+        run.go_on(300);
+        assert_eq!(run.lost_sessions(), lost_before, "a connection broke");
+        run.end(false);
     }
 }

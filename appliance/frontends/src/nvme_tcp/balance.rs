@@ -134,7 +134,7 @@ fn candidates(target: &Target) -> Vec<Candidate> {
                 id: connection.id(),
                 away: None,
                 work: balance.since_last(connection.id(), connection.work()),
-                can_move: !balance.is_left_alone(connection.id()),
+                can_move: !connection.wish.is_made() && !balance.is_left_alone(connection.id()),
             });
         }
     });
@@ -143,7 +143,7 @@ fn candidates(target: &Target) -> Vec<Candidate> {
             id: stand_in.id(),
             away: Some(stand_in.core().0),
             work: balance.since_last(stand_in.id(), stand_in.work()),
-            can_move: !balance.is_left_alone(stand_in.id()),
+            can_move: stand_in.can_be_called() && !balance.is_left_alone(stand_in.id()),
         });
     });
     all

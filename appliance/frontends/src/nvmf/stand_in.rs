@@ -115,11 +115,17 @@ impl StandIn {
         self.work.get()
     }
 
+    /// Whether the connection may be asked to come home: it ends not, and was not asked yet.
+    pub fn can_be_called(&self) -> bool {
+        !self.is_closing.get() && !self.is_called.get()
+    }
+
     /// Asks the connection to come home, unless it was asked already.
     pub fn call_home(&self) -> bool {
-        if self.is_closing.get() || self.is_called.replace(true) {
+        if !self.can_be_called() {
             return false;
         }
+        self.is_called.set(true);
         self.tell(FromHome::ComeHome);
         true
     }

@@ -33,6 +33,9 @@ pub struct Book {
     index: usize,
     /// Values that each block may hold.
     blocks: RefCell<Vec<BTreeSet<u64>>>,
+    /// Of these, values of aborted writes: they may come later than a read that follows the abort,
+    /// but not later than a write that does.
+    aborted_values: RefCell<Vec<BTreeSet<u64>>>,
     last_value: Cell<u64>,
     sessions: Cell<u64>,
     pub answered: Cell<u64>,
@@ -51,6 +54,7 @@ impl Book {
         Rc::new(Self {
             index,
             blocks: RefCell::new(vec![zeros; SLOTS * SLOT_BLOCKS]),
+            aborted_values: RefCell::new(vec![BTreeSet::new(); SLOTS * SLOT_BLOCKS]),
             last_value: Cell::new(0),
             sessions: Cell::new(0),
             answered: Cell::new(0),
@@ -77,6 +81,20 @@ impl Book {
         for block in &mut blocks[op.first..op.first + op.count] {
             *block = BTreeSet::from([op.value]);
         }
+        let mut aborted = self.aborted_values.borrow_mut();
+        for block in &mut aborted[op.first..op.first + op.count] {
+            block.clear();
+        }
+    }
+
+    fn was_aborted(&self, op: &Op) {
+        if !matches!(op.kind, Kind::Write | Kind::Zeroes | Kind::FusedWrite) {
+            return;
+        }
+        let mut aborted = self.aborted_values.borrow_mut();
+        for block in &mut aborted[op.first..op.first + op.count] {
+            block.insert(op.value);
+        }
     }
 
     fn was_read(&self, op: &Op, data: &[u8]) {
@@ -92,7 +110,8 @@ impl Book {
                 self.index,
                 op.first + index
             );
-            *block = BTreeSet::from([value]);
+            *block = self.aborted_values.borrow()[op.first + index].clone();
+            block.insert(value);
         }
     }
 }
@@ -408,7 +427,7 @@ impl Flow {
         ];
         let gone = Status::INVALID_NAMESPACE.with_dnr();
         match (op.kind, status) {
-            (_, status) if aborted.contains(&status) => {}
+            (_, status) if aborted.contains(&status) => book.was_aborted(&op),
             (_, status) if status == gone => return Err(io::Error::other("the namespace is gone")),
             (Kind::Bad, status) => assert_eq!(status, Status::LBA_OUT_OF_RANGE.with_dnr()),
             (kind, status) if !status.is_success() => panic!("{kind:?} failed: {status:?}"),
