@@ -38,7 +38,7 @@ mod values;
 pub use error::{ConfigError, Finding, Problem};
 pub use model::{
     AllowHosts, BlockSize, Config, ControlConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,
-    NvmeTcpConfig, PoolConfig, PoolPlace, ReactorConfig, SocketMode, Spin, VolumeConfig,
+    NvmeTcpConfig, Placement, PoolConfig, PoolPlace, ReactorConfig, SocketMode, Spin, VolumeConfig,
 };
 pub use name::{HostNqn, InvalidName, InvalidNqn, Name};
 pub use schema::{KEYS, Key};

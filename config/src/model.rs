@@ -225,6 +225,19 @@ pub struct NvmeTcpConfig {
     pub in_capsule: ByteSize,
     /// TCP connections of all hosts together; more than `max_queues`.
     pub max_connections: u32,
+    /// Which core serves a connection.
+    pub placement: Placement,
+}
+
+/// Which core serves a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// The home core of its volume, and another one while that is busy.
+    #[default]
+    Spread,
+    /// Always the home core of its volume.
+    Home,
 }
 
 impl Default for NvmeTcpConfig {
@@ -236,6 +249,7 @@ impl Default for NvmeTcpConfig {
             max_io: limits::MAX_IO_DEFAULT,
             in_capsule: limits::IN_CAPSULE_DEFAULT,
             max_connections: limits::CONNECTIONS_DEFAULT as u32,
+            placement: Placement::Spread,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::error::{ConfigError, Problem};
 use crate::limits;
 use crate::model::{
     AllowHosts, BlockSize, Config, ControlConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,
-    NvmeTcpConfig, PoolConfig, PoolPlace, ReactorConfig, SocketMode, Spin, VolumeConfig,
+    NvmeTcpConfig, Placement, PoolConfig, PoolPlace, ReactorConfig, SocketMode, Spin, VolumeConfig,
 };
 use crate::name::HostNqn;
 use crate::reader::{At, Entry, SizeRule, Source, Table, clip, refuse_unknown_tables};
@@ -400,6 +400,10 @@ fn nvme_tcp(table: Option<Table<'_>>) -> Result<NvmeTcpParts> {
         .get("max_io")
         .map_or(Ok(config.max_io), |entry| max_io(&entry))?;
     config.in_capsule = size_or(&table, "in_capsule", &IN_CAPSULE, config.in_capsule)?;
+    if let Some(entry) = table.get("placement") {
+        let placements = [("spread", Placement::Spread), ("home", Placement::Home)];
+        config.placement = one_of(&entry, "a placement of connections", &placements)?;
+    }
     Ok((
         config,
         listen_at,

@@ -93,6 +93,7 @@ pub const KEYS: &[Key] = &[
     key("nvme_tcp", "max_io", Some(r#""1MiB""#)),
     key("nvme_tcp", "in_capsule", Some(r#""8KiB""#)),
     key("nvme_tcp", "max_connections", Some("1024")),
+    key("nvme_tcp", "placement", Some(r#""spread""#)),
     key("control", "socket", Some(r#""var/bedplate.sock""#)),
     key("control", "mode", Some(r#""0600""#)),
     key("metrics", "listen", None),

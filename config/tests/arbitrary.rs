@@ -34,6 +34,7 @@ fn piece() -> impl Strategy<Value = String> {
             "max_io",
             "in_capsule",
             "max_connections",
+            "placement",
             "socket",
             "mode",
             "format",

@@ -356,6 +356,8 @@ fn control_metrics_and_log() {
             ("[log]\nlevel = 'inof'", (6, 9), "log.level", "not a log level", "mean \"info\"?"),
             ("[log]\nlevel = 3", (6, 9), "log.level", "a number stands", "one of \"error\""),
             ("[log]\nformat = 'xml'", (6, 10), "log.format", "not a log format", "\"json\""),
+            ("[nvme_tcp]\nplacement = 'spraed'", (6, 13), "nvme_tcp.placement", "not a placement of connections", "mean \"spread\"?"),
+            ("[nvme_tcp]\nplacement = 'core 1'", (6, 13), "nvme_tcp.placement", "not a placement of connections", "write one of \"spread\", \"home\""),
         ],
     );
     let long = format!("{POOL}[control]\nsocket = '/{}'\n", "s".repeat(107));

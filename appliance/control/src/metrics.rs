@@ -13,7 +13,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::model::{
-    DeviceCounters, OperationCounters, StageLatency, Status, VolumeCounters, VolumeStatus,
+    CoreStatus, DeviceCounters, OperationCounters, StageLatency, Status, VolumeCounters,
+    VolumeStatus,
 };
 
 /// Renders `status` as Prometheus (OpenMetrics) text.
@@ -33,6 +34,7 @@ impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         self.appliance(&mut encoder)?;
         self.cores(&mut encoder)?;
+        self.moves(&mut encoder)?;
         self.pools(&mut encoder)?;
         self.devices(&mut encoder)?;
         self.operations(&mut encoder)?;
@@ -117,6 +119,11 @@ impl Snapshot {
         for (name, core) in cores() {
             hosts.set(vec![("core", name)], core.connections as f64)?;
         }
+        let help = "Connections that the core serves for volumes of other cores";
+        let mut guests = Family::gauge(encoder, "bedplate_core_guest_connections", help)?;
+        for (name, core) in cores() {
+            guests.set(vec![("core", name)], core.guests as f64)?;
+        }
         let mut parks = Family::counter(encoder, "bedplate_core_parks", "Times a core slept")?;
         for (name, core) in cores() {
             parks.count(vec![("core", name)], core.parks)?;
@@ -124,6 +131,50 @@ impl Snapshot {
         let mut ops = Family::counter(encoder, "bedplate_core_ops", "I/O operations submitted")?;
         for (name, core) in cores() {
             ops.count(vec![("core", name)], core.ops)?;
+        }
+        Ok(())
+    }
+
+    /// Connections that move from core to core.
+    fn moves(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        type Field = fn(&CoreStatus) -> u64;
+        let families: [(&str, &str, Field); 3] = [
+            (
+                "bedplate_connection_moves",
+                "Connections that moved from this core to another",
+                |c| c.moves,
+            ),
+            (
+                "bedplate_connection_moves_given_up",
+                "Moves from this core that were given up",
+                |c| c.moves_given_up,
+            ),
+            (
+                "bedplate_core_mailbox_waits",
+                "Messages of guest connections that found their home core's mailbox full",
+                |c| c.mailbox_waits,
+            ),
+        ];
+        for (name, help, field) in families {
+            let mut family = Family::counter(encoder, name, help)?;
+            for core in &self.0.cores {
+                let index = core.index.to_string();
+                family.count(vec![("core", &index)], field(core))?;
+            }
+        }
+        let help = "Connections to the volume, by the core that serves them and its home core";
+        let mut family = Family::gauge(encoder, "bedplate_volume_connections", help)?;
+        for volume in &self.0.volumes {
+            let home = volume.core.to_string();
+            for here in &volume.connections {
+                let core = here.core.to_string();
+                let labels = vec![
+                    ("volume", volume.name.as_str()),
+                    ("core", &core),
+                    ("home", &home),
+                ];
+                family.set(labels, here.count as f64)?;
+            }
         }
         Ok(())
     }
@@ -283,7 +334,7 @@ fn buckets_seconds(stage: &StageLatency) -> Vec<(f64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{CoreStatus, PoolStatus};
+    use crate::model::{CoreConnections, PoolStatus};
 
     fn pool(name: &str, path: Option<&str>) -> PoolStatus {
         PoolStatus {
@@ -316,6 +367,10 @@ mod tests {
             busy_us,
             idle_us: 2_000_000,
             connections,
+            guests: 1,
+            moves: 12,
+            moves_given_up: 13,
+            mailbox_waits: 14,
             parks: 9,
             ops: 11,
         }
@@ -354,6 +409,8 @@ mod tests {
                 uuid: "u".into(),
                 nqn: "n".into(),
                 volatile: false,
+                core: 0,
+                connections: vec![CoreConnections { core: 1, count: 4 }],
                 state: "live".into(),
                 counters: Some(counters),
             }],
@@ -373,6 +430,11 @@ mod tests {
             "bedplate_core_idle_seconds_total{core=\"1\"} 2.0",
             "bedplate_core_connections{core=\"0\"} 1.0",
             "bedplate_core_connections{core=\"1\"} 2.0",
+            "bedplate_core_guest_connections{core=\"1\"} 1.0",
+            "bedplate_connection_moves_total{core=\"0\"} 12",
+            "bedplate_connection_moves_given_up_total{core=\"0\"} 13",
+            "bedplate_core_mailbox_waits_total{core=\"1\"} 14",
+            "bedplate_volume_connections{volume=\"demo\",core=\"1\",home=\"0\"} 4.0",
             "bedplate_pool_ok{pool=\"main\"} 0.0",
             "bedplate_pool_volatile{pool=\"main\"} 0.0",
             "bedplate_pool_volatile{pool=\"ram\"} 1.0",

@@ -41,6 +41,15 @@ pub struct CoreStatus {
     pub idle_us: u64,
     /// Host connections that the core serves now.
     pub connections: u64,
+    /// Those of them whose volume lives on another core.
+    pub guests: u64,
+    /// Connections that moved from this core to another since start.
+    pub moves: u64,
+    /// Moves from this core that were given up since start: the connection did not fall quiet in
+    /// time, or the other core took no more.
+    pub moves_given_up: u64,
+    /// Times since start that a message of a guest to its home core found the mailbox full and waited.
+    pub mailbox_waits: u64,
     /// Times the core went to sleep since start.
     pub parks: u64,
     /// I/O operations submitted since start.
@@ -110,10 +119,23 @@ pub struct VolumeStatus {
     pub nqn: String,
     /// Its pool is in memory: it keeps nothing and is gone when the server ends.
     pub volatile: bool,
+    /// Index of its home core, the data core that executes its commands.
+    pub core: usize,
+    /// The connections to it, by the core that serves them; cores without any are left out.
+    pub connections: Vec<CoreConnections>,
     /// `live`, or what is wrong and what to do.
     pub state: String,
     /// Counters since start; absent for a volume that is not served.
     pub counters: Option<VolumeCounters>,
+}
+
+/// Connections to one volume that one core serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoreConnections {
+    /// Index of the data core.
+    pub core: usize,
+    /// How many.
+    pub count: u64,
 }
 
 /// Counters of one volume since the server started.

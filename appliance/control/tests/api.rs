@@ -40,6 +40,8 @@ impl Appliance for InMemory {
             mapped_bytes: 0,
             uuid: String::new(),
             volatile: false,
+            core: 0,
+            connections: Vec::new(),
             state: "live".into(),
             counters: None,
         };

@@ -20,6 +20,7 @@ pub use error::FrontendError;
 pub use metrics::{ConnectionInfo, CounterValues, MetricsSnapshot};
 pub use nvme_tcp::listener::Listener;
 pub use nvmf::directory::Directory;
+pub use nvmf::placement::Placement;
 pub use nvmf::port::CloseReason;
 pub use nvmf::target::Target;
 pub use options::{HostAccess, NQN_PREFIX, SubsystemOptions, TargetOptions, volume_nqn};

@@ -6,6 +6,7 @@ use wire::text::check_nqn;
 
 use crate::error::FrontendError;
 use crate::nvmf::directory::Directory;
+use crate::nvmf::placement::Placement;
 
 /// Start of the qualified name of every subsystem; the volume's name follows.
 pub const NQN_PREFIX: &str = "nqn.2026-11.io.bedplate:";
@@ -49,6 +50,8 @@ pub struct TargetOptions {
     pub keep_alive_grace: Duration,
     /// Payload bytes that the commands of one connection hold at the same time, read or written.
     pub connection_data_bytes: usize,
+    /// Where connections are served.
+    pub placement: Placement,
     /// Shared by the targets of all cores: which subsystem lives where, the listeners, and how many
     /// connections there are.
     pub directory: Directory,
@@ -71,6 +74,7 @@ impl Default for TargetOptions {
             linger: Duration::from_secs(1),
             keep_alive_grace: Duration::from_secs(2),
             connection_data_bytes: 16 << 20,
+            placement: Placement::Spread,
             directory: Directory::new(),
         }
     }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use control::client::{Client, ClientError};
 use control::model::{
-    ConnectInfo, CoreStatus, CreateVolume, Deleted, PoolStatus, Status, VolumeStatus,
+    ConnectInfo, CoreConnections, CoreStatus, CreateVolume, Deleted, PoolStatus, Status,
+    VolumeStatus,
 };
 
 use crate::cli::{Output, VolumeCommand, VolumeCreate};
@@ -131,9 +132,45 @@ fn volume_text(volume: &VolumeStatus) -> String {
         ("block size", volume.block_bytes.to_string()),
         ("uuid", volume.uuid.clone()),
         ("nqn", volume.nqn.clone()),
+        ("home core", volume.core.to_string()),
+        ("connections", connections_text(&volume.connections)),
     ]);
     text.push_str(&counters_text(std::slice::from_ref(volume)));
     text
+}
+
+/// How many there are on which core: `3 on core 0, 1 on core 1`.
+fn connections_text(all: &[CoreConnections]) -> String {
+    let each: Vec<String> = all
+        .iter()
+        .map(|here| format!("{} on core {}", here.count, here.core))
+        .collect();
+    if each.is_empty() {
+        return "none".into();
+    }
+    each.join(", ")
+}
+
+/// Volumes that hosts are connected to, with the cores that serve them.
+fn served_text(all: &[VolumeStatus]) -> String {
+    let rows: Vec<Vec<String>> = all
+        .iter()
+        .filter(|v| !v.connections.is_empty())
+        .map(|v| {
+            vec![
+                v.name.clone(),
+                v.core.to_string(),
+                connections_text(&v.connections),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\n{}",
+        table(&["VOLUME", "HOME CORE", "CONNECTIONS"], &rows)
+    )
 }
 
 fn volumes_text(all: &[VolumeStatus]) -> String {
@@ -209,6 +246,7 @@ fn status_text(status: &Status) -> String {
     text.push_str(&format!("\n{}", cores_text(&status.cores)));
     text.push_str(&format!("\n{}", pools_text(status)));
     text.push_str(&format!("\n{}", volumes_text(&status.volumes)));
+    text.push_str(&served_text(&status.volumes));
     text.push_str(&engine_text(&status.volumes));
     text.push_str(&counters_text(&status.volumes));
     text
@@ -224,12 +262,23 @@ fn cores_text(cores: &[CoreStatus]) -> String {
                 cpu,
                 percent(c.busy_fraction),
                 c.connections.to_string(),
+                c.guests.to_string(),
+                c.moves.to_string(),
                 c.parks.to_string(),
                 c.ops.to_string(),
             ]
         })
         .collect();
-    let head = ["CORE", "CPU", "BUSY", "CONNECTIONS", "PARKS", "OPS"];
+    let head = [
+        "CORE",
+        "CPU",
+        "BUSY",
+        "CONNECTIONS",
+        "GUESTS",
+        "MOVES",
+        "PARKS",
+        "OPS",
+    ];
     table(&head, &rows)
 }
 
@@ -321,6 +370,10 @@ mod tests {
             busy_us: 1,
             idle_us: 2,
             connections: 3 + index as u64,
+            guests: 2,
+            moves: 5,
+            moves_given_up: 0,
+            mailbox_waits: 0,
             parks: 40,
             ops: 50,
         }
@@ -330,10 +383,20 @@ mod tests {
     fn each_core_shows_how_busy_it_is_and_whom_it_serves() {
         let cores = [core(0, Some(7), 0.6249), core(1, None, 0.0)];
         let text = "\
-            CORE  CPU  BUSY   CONNECTIONS  PARKS  OPS\n\
-            0     7    62.5%  3            40     50\n\
-            1     any  0.0%   4            40     50\n";
+            CORE  CPU  BUSY   CONNECTIONS  GUESTS  MOVES  PARKS  OPS\n\
+            0     7    62.5%  3            2       5      40     50\n\
+            1     any  0.0%   4            2       5      40     50\n";
         assert_eq!(cores_text(&cores), text);
+    }
+
+    #[test]
+    fn connections_are_listed_by_core() {
+        let here = |core, count| CoreConnections { core, count };
+        assert_eq!(connections_text(&[]), "none");
+        assert_eq!(
+            connections_text(&[here(0, 3), here(2, 1)]),
+            "3 on core 0, 1 on core 2"
+        );
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use config::{ByteSize, Config, Name};
 use control::api::no_volume;
 use control::model::{
-    ConnectInfo, CoreStatus, CreateVolume, Deleted, ListenerStatus, Status, VolumeStatus,
+    ConnectInfo, CoreConnections, CoreStatus, CreateVolume, Deleted, ListenerStatus, Status,
+    VolumeStatus,
 };
 use control::{Appliance, ControlError};
 use reactor::{CoreStats, mailbox};
@@ -112,6 +113,7 @@ impl Cores {
         for core in 0..self.cores.len() {
             all.push(self.ask(core, SNAPSHOT_TIMEOUT, Message::Snapshot).await?);
         }
+        place_connections(&mut all);
         Ok(all)
     }
 
@@ -128,6 +130,10 @@ impl Cores {
                 busy_us: core.stats.busy_ns.get() / 1000,
                 idle_us: core.stats.idle_ns.get() / 1000,
                 connections: snapshot.connections,
+                guests: snapshot.guests,
+                moves: snapshot.moves,
+                moves_given_up: snapshot.moves_given_up,
+                mailbox_waits: snapshot.mailbox_waits,
                 parks: core.stats.parks.get(),
                 ops: core.stats.ops_submitted.get(),
             })
@@ -238,6 +244,23 @@ impl Appliance for Cores {
     async fn connect_info(&self, name: String) -> Result<ConnectInfo, ControlError> {
         let volume = self.find(&name).await?;
         Ok(connect::info(&volume.name, &volume.nqn, &self.listeners))
+    }
+}
+
+/// Tells each volume which cores serve its connections.
+fn place_connections(snapshots: &mut [CoreSnapshot]) {
+    let counted: Vec<_> = snapshots
+        .iter_mut()
+        .map(|snapshot| std::mem::take(&mut snapshot.by_nqn))
+        .collect();
+    for volume in snapshots.iter_mut().flat_map(|s| &mut s.volumes) {
+        let cores = counted.iter().enumerate();
+        volume.connections = cores
+            .filter_map(|(core, by_nqn)| {
+                let count = *by_nqn.get(&volume.nqn)?;
+                Some(CoreConnections { core, count })
+            })
+            .collect();
     }
 }
 

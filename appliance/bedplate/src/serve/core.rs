@@ -7,7 +7,7 @@ use anyhow::Context;
 use config::{AllowHosts, Config};
 use control::ControlError;
 use control::model::{Deleted, ListenerStatus, VolumeStatus};
-use frontends::{Directory, HostAccess, SubsystemOptions, Target, TargetOptions};
+use frontends::{Directory, HostAccess, Placement, SubsystemOptions, Target, TargetOptions};
 use reactor::mailbox;
 use reactor::net::BoundSocket;
 use tokio::sync::mpsc::UnboundedSender;
@@ -118,8 +118,10 @@ impl Core {
             target,
             config,
         };
+        let files = task.config.pools.iter().filter(|pool| !pool.is_volatile());
+        let payload_bytes = pools::payload_bytes(files.count());
         for (pool, volumes) in &task.plan.pools {
-            match pools::open(pool, volumes).await {
+            match pools::open(pool, volumes, payload_bytes).await {
                 Ok(pool) => core.pools.push(pool),
                 Err(e) => {
                     core.close()
@@ -241,6 +243,10 @@ fn target_options(task: &CoreTask) -> TargetOptions {
         max_io_bytes: config.max_io.bytes() as u32,
         in_capsule_bytes: config.in_capsule.bytes() as u32,
         max_connections: config.max_connections as usize,
+        placement: match config.placement {
+            config::Placement::Spread => Placement::Spread,
+            config::Placement::Home => Placement::Home,
+        },
         directory: task.directory.clone(),
         ..TargetOptions::default()
     }

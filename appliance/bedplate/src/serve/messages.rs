@@ -1,5 +1,6 @@
 //! What the management plane asks of a data core. Each message carries the place for its answer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use control::ControlError;
@@ -50,6 +51,16 @@ pub struct CoreSnapshot {
     pub volumes: Vec<VolumeStatus>,
     /// Host connections it serves.
     pub connections: u64,
+    /// Those of them whose volume lives on another core.
+    pub guests: u64,
+    /// Connections it serves by the qualified name of their volume, which may live elsewhere.
+    pub by_nqn: BTreeMap<String, u64>,
+    /// Connections that left it for another core.
+    pub moves: u64,
+    /// Moves that were given up.
+    pub moves_given_up: u64,
+    /// Messages of guests that found no room in the mailbox of their home core.
+    pub mailbox_waits: u64,
 }
 
 /// What a data core tells about its start and its end.

@@ -22,9 +22,15 @@ pub struct OpenPool {
 ///
 /// Errors name the pool and say what to do; a pool that cannot be opened is left as it is. A damaged
 /// volume is no error: it is listed and not served, the others are.
-pub async fn open(pool: &PoolConfig, volumes: &[VolumeConfig]) -> anyhow::Result<OpenPool> {
+pub async fn open(
+    pool: &PoolConfig,
+    volumes: &[VolumeConfig],
+    payload_bytes: usize,
+) -> anyhow::Result<OpenPool> {
     let context = || format!("pool '{}'", pool.name);
-    let (engine, report) = open_engine(pool).await.with_context(context)?;
+    let (engine, report) = open_engine(pool, payload_bytes)
+        .await
+        .with_context(context)?;
     let made = finish_open(pool, volumes, &engine, report)
         .await
         .with_context(context);
@@ -45,7 +51,19 @@ pub async fn open(pool: &PoolConfig, volumes: &[VolumeConfig]) -> anyhow::Result
     }
 }
 
-async fn open_engine(pool: &PoolConfig) -> anyhow::Result<(Engine, OpenReport)> {
+/// Payloads in memory that each of `files` pools may keep until they are in their clusters.
+///
+/// A payload lies in the memory of the core whose connection received it, and with spread
+/// connections one core may receive for all pools. Half of its memory stays free for requests.
+pub fn payload_bytes(files: usize) -> usize {
+    let memory = reactor::buf::pool().capacity_bytes();
+    (memory / 4).min(memory / 2 / files.max(1))
+}
+
+async fn open_engine(
+    pool: &PoolConfig,
+    payload_bytes: usize,
+) -> anyhow::Result<(Engine, OpenReport)> {
     let options = |path: &Path| EngineOptions {
         map_cache_bytes: pool.map_cache.bytes() as usize,
         journal_bytes: pool.journal.bytes(),
@@ -54,7 +72,11 @@ async fn open_engine(pool: &PoolConfig) -> anyhow::Result<(Engine, OpenReport)> 
     match &pool.place {
         PoolPlace::Path { path, size } => {
             create_when_missing(&pool.name, path, *size).await?;
-            Ok(Engine::open(options(path)).await?)
+            let options = EngineOptions {
+                payload_bytes: Some(payload_bytes),
+                ..options(path)
+            };
+            Ok(Engine::open(options).await?)
         }
         PoolPlace::Memory { memory } => {
             let device = make_in_memory(&pool.name, *memory).await?;

@@ -21,14 +21,28 @@ const BUCKETS_US: [u64; 18] = [
 
 /// Everything the core knows. Cost: copies the histograms; at most a few per second.
 pub fn take(core: &Core) -> CoreSnapshot {
-    let mut snapshot = CoreSnapshot {
-        connections: core.target.snapshot_metrics().connections.len() as u64,
-        ..CoreSnapshot::default()
-    };
+    let mut snapshot = connections(&core.target.snapshot_metrics());
     for open in &core.pools {
         let counters = open.engine.snapshot_metrics();
         snapshot.pools.push(pool(core, open, &counters));
         snapshot.volumes.extend(statuses(core, open, &counters));
+    }
+    snapshot
+}
+
+fn connections(target: &frontends::MetricsSnapshot) -> CoreSnapshot {
+    let mut snapshot = CoreSnapshot {
+        connections: target.connections.len() as u64,
+        moves: target.moves,
+        moves_given_up: target.moves_given_up,
+        mailbox_waits: target.mailbox_waits,
+        ..CoreSnapshot::default()
+    };
+    for connection in &target.connections {
+        snapshot.guests += u64::from(connection.core != connection.home);
+        if let Some(nqn) = &connection.subsystem_nqn {
+            *snapshot.by_nqn.entry(nqn.clone()).or_default() += 1;
+        }
     }
     snapshot
 }
@@ -81,6 +95,9 @@ fn statuses(core: &Core, pool: &OpenPool, counters: &EngineSnapshot) -> Vec<Volu
             mapped_bytes: listing.mapped_bytes,
             uuid: Uuid::from_bytes(listing.uuid).to_string(),
             volatile: pool.config.is_volatile(),
+            core: core.index,
+            // Other cores know theirs: filled in where all snapshots are.
+            connections: Vec::new(),
             state: state(pool, &listing, exported.contains(&nqn)),
             counters: metrics.map(|(_, snapshot)| volume_counters(snapshot)),
             nqn,

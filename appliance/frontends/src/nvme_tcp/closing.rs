@@ -4,6 +4,8 @@ use std::rc::Rc;
 
 use super::connection::Connection;
 use crate::complaints::Complaint;
+use crate::nvmf::away::ToHome;
+use crate::nvmf::owner::Owner;
 use crate::nvmf::port::CloseReason;
 use crate::nvmf::table::Phase;
 
@@ -34,10 +36,11 @@ impl Connection {
         self.outbox.queue.wake();
         self.leave_controller();
         self.settled().await;
-        self.target.totals().closed(reason, &self.counters);
+        self.target.totals().closed(reason, self.counted_here());
+        self.target.totals().waited(self.mailbox_waits());
         let line = || {
             tracing::info!(
-                peer = %self.peer, cntlid = self.controller.cntlid, qid = self.qid, ?reason,
+                peer = %self.peer, cntlid = self.owner.cntlid(), qid = self.qid, ?reason,
                 "connection closed"
             );
         };
@@ -72,10 +75,16 @@ impl Connection {
 
     fn leave_controller(&self) {
         self.orphans.set(true);
-        if let Some(subsystem) = self.controller.subsystem() {
-            subsystem.orphan(self.executing.get());
+        match &self.owner {
+            Owner::Here(controller) => {
+                if let Some(subsystem) = controller.subsystem() {
+                    subsystem.orphan(self.executing.get());
+                }
+                controller.remove_queue(self.qid);
+            }
+            // What is in the volume is counted there.
+            Owner::Away(away) => away.send(ToHome::Finished),
         }
-        self.controller.remove_queue(self.qid);
     }
 
     /// Returns when none of its commands is at work.
@@ -113,7 +122,7 @@ pub(super) async fn send_loop(connection: Rc<Connection>) {
                 Err(closed) => return connection.close(closed.into()),
             }
         }
-        if connection.orphans.get() {
+        if connection.orphans.get() || connection.wish.is_going() {
             return;
         }
         queue.filled().await;

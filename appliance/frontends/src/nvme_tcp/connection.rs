@@ -2,7 +2,8 @@
 //!
 //! A connection is one queue of one controller. Its receiver task reads PDUs and starts commands,
 //! its sender task sends what waits, each command in the volume is a task of its own; all on one
-//! core. Here is what they share, and how commands begin and end.
+//! core. Here is what they share, and how commands begin and end. While its controller lives on
+//! another core, commands go there instead (`nvmf::away`); `moving` is how it gets from core to core.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,28 +12,34 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 
+use reactor::Instant;
 use reactor::buf::Buf;
 use reactor::sync::Notify;
 use wire::nvme::{Cqe, Sqe, Status};
-use wire::tcp::{FatalStatus, PduError, PduType, Receiver, TermFrame};
+use wire::tcp::{FatalStatus, Link, PduError, PduType, Receiver, TermFrame};
 
 use super::fuse::Fused;
+use super::greet;
 use super::handshake::Negotiated;
 use super::intake::Intake;
+use super::moving;
 use super::send::Outbox;
 use super::socket::Socket;
-use super::{closing, greet, receive, watch};
+use super::wish::Wish;
 use crate::complaints::Complaint;
-use crate::metrics::{ConnectionInfo, Counters};
+use crate::metrics::{ConnectionInfo, CounterValues, Counters};
+use crate::nvmf::abort::AbortSignal;
 use crate::nvmf::admin::{self, AdminResult};
-use crate::nvmf::controller::Controller;
+use crate::nvmf::away::{Away, ToHome};
 use crate::nvmf::directory::Seat;
 use crate::nvmf::fabrics::{self, Connected};
 use crate::nvmf::handover::Handover;
-use crate::nvmf::io::{self, IoCommand, IoContext};
+use crate::nvmf::io::{self, IoCommand};
 use crate::nvmf::outcome::Outcome;
+use crate::nvmf::owner::Owner;
 use crate::nvmf::plan::Transfer;
-use crate::nvmf::port::{CloseReason, QueuePort};
+use crate::nvmf::port::{Aborted, CloseReason, QueuePort};
+use crate::nvmf::stand_in::WORK_BYTES;
 use crate::nvmf::table::{CommandTable, Phase};
 use crate::nvmf::target::Target;
 
@@ -41,23 +48,45 @@ pub struct Connection {
     id: u64,
     pub(super) target: Target,
     pub(super) socket: Socket,
-    _seat: Seat,
+    seat: Seat,
     pub(super) peer: SocketAddr,
     local: SocketAddr,
-    pub(super) controller: Rc<Controller>,
+    pub(super) owner: Owner,
     pub(super) qid: u16,
     no_flow_control: bool,
     negotiated: Negotiated,
     pub(super) table: RefCell<CommandTable>,
+    /// One for each slot; none where another core executes the commands.
+    pub(super) signals: Box<[Rc<AbortSignal>]>,
     pub(super) queued: RefCell<VecDeque<u16>>,
     pub(super) held_bytes: Cell<usize>,
     pub(super) retrying: Cell<bool>,
     pub(super) fused: Cell<Fused>,
     pub(super) outbox: Outbox,
+    /// Commands in the volume, or on another core that has it.
     pub(super) executing: Cell<u32>,
     pub(super) orphans: Cell<bool>,
     pub(super) idle: Notify,
+    pub(super) wish: Wish,
     pub(super) counters: Counters,
+    /// What it had counted and sent when it came to this core.
+    before: (CounterValues, u64),
+}
+
+/// What a connection is beside its socket and its controller: this moves from core to core.
+pub(crate) struct Carried {
+    pub seat: Seat,
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+    pub qid: u16,
+    pub no_flow_control: bool,
+    pub negotiated: Negotiated,
+    pub table: CommandTable,
+    pub queued: VecDeque<u16>,
+    pub held_bytes: usize,
+    pub fused: Fused,
+    pub counters: CounterValues,
+    pub sent_bytes: u64,
 }
 
 /// What a command needs, by kind of queue.
@@ -105,11 +134,11 @@ impl Connection {
     async fn serve(target: Target, greeted: Greeted) {
         let (connect_cid, sqhd) = (greeted.connect_cid, greeted.sqhd);
         let connected = greeted.connected.clone();
-        let (connection, intake) = Self::new(target, greeted);
-        let this: Rc<dyn QueuePort> = Rc::clone(&connection) as Rc<dyn QueuePort>;
-        let port: Weak<dyn QueuePort> = Rc::downgrade(&this);
-        drop(this);
-        if let Err(status) = connected.controller.add_queue(connected.qid, port) {
+        let (connection, intake) = Self::greeted(target, greeted);
+        let added = connected
+            .controller
+            .add_queue(connected.qid, connection.port());
+        if let Err(status) = added {
             // The queue was connected by another socket while this one waited.
             connection
                 .outbox
@@ -125,43 +154,116 @@ impl Connection {
         let cqe = Cqe::new(connect_cid, sqhd, Status::SUCCESS, connected.result());
         connection.outbox.response(cqe);
         connection.log("connected");
-        let sender = reactor::spawn(closing::send_loop(Rc::clone(&connection)));
-        drop(reactor::spawn(watch::watch(Rc::downgrade(&connection))));
-        let reason = receive::receive(&connection, intake).await;
-        connection.socket.end(reason);
-        connection.finish().await;
-        sender.await;
-        connection.target.leave(connection.id);
+        moving::run(connection, intake, None).await;
     }
 
-    fn new(target: Target, greeted: Greeted) -> (Rc<Self>, Intake) {
-        let entries = greeted.entries;
-        let mut table = CommandTable::new(entries);
+    fn greeted(target: Target, greeted: Greeted) -> (Rc<Self>, Intake) {
+        let mut table = CommandTable::new(greeted.entries);
         table.start_at(greeted.sqhd);
-        let connection = Rc::new(Self {
-            id: target.next_connection_id(),
-            socket: greeted.socket,
-            _seat: greeted.seat,
+        let carried = Carried {
+            seat: greeted.seat,
             peer: greeted.peer,
             local: greeted.local,
-            controller: greeted.connected.controller,
             qid: greeted.connected.qid,
             no_flow_control: greeted.no_flow_control,
             negotiated: greeted.negotiated,
-            table: RefCell::new(table),
-            queued: RefCell::new(VecDeque::with_capacity(usize::from(entries))),
-            held_bytes: Cell::new(0),
+            table,
+            queued: VecDeque::with_capacity(usize::from(greeted.entries)),
+            held_bytes: 0,
+            fused: Fused::None,
+            counters: CounterValues::default(),
+            sent_bytes: 0,
+        };
+        let owner = Owner::Here(greeted.connected.controller);
+        let connection = Self::new(target, greeted.socket, owner, carried);
+        (connection, greeted.intake)
+    }
+
+    /// Enters a connection of this core.
+    pub(super) fn new(target: Target, socket: Socket, owner: Owner, carried: Carried) -> Rc<Self> {
+        let entries = carried.table.entries();
+        let signals = match owner {
+            Owner::Here(_) => (0..entries).map(|_| Rc::default()).collect(),
+            Owner::Away(_) => Box::default(),
+        };
+        let connection = Rc::new(Self {
+            id: target.next_connection_id(),
+            socket,
+            seat: carried.seat,
+            peer: carried.peer,
+            local: carried.local,
+            owner,
+            qid: carried.qid,
+            no_flow_control: carried.no_flow_control,
+            negotiated: carried.negotiated,
+            table: RefCell::new(carried.table),
+            signals,
+            queued: RefCell::new(carried.queued),
+            held_bytes: Cell::new(carried.held_bytes),
             retrying: Cell::new(false),
-            fused: Cell::new(Fused::None),
-            outbox: Outbox::new(entries, greeted.negotiated.outgoing()),
+            fused: Cell::new(carried.fused),
+            outbox: Outbox::new(entries, carried.negotiated.outgoing()),
             executing: Cell::new(0),
             orphans: Cell::new(false),
             idle: Notify::new(),
-            counters: Counters::default(),
+            wish: Wish::default(),
+            counters: Counters::from(carried.counters),
+            before: (carried.counters, carried.sent_bytes),
             target,
         });
         connection.target.enter(Rc::clone(&connection));
-        (connection, greeted.intake)
+        connection
+    }
+
+    /// Its socket, and all that goes with it to another core.
+    pub(super) fn take_apart(self) -> (Socket, Carried) {
+        let sent_bytes = self.sent_bytes();
+        let carried = Carried {
+            seat: self.seat,
+            peer: self.peer,
+            local: self.local,
+            qid: self.qid,
+            no_flow_control: self.no_flow_control,
+            negotiated: self.negotiated,
+            table: self.table.into_inner(),
+            queued: self.queued.into_inner(),
+            held_bytes: self.held_bytes.get(),
+            fused: self.fused.get(),
+            counters: self.counters.snapshot(),
+            sent_bytes,
+        };
+        (self.socket, carried)
+    }
+
+    /// Whether it may be served by another core than its controller's.
+    pub(crate) fn can_leave(&self) -> bool {
+        self.qid != 0 && matches!(self.owner, Owner::Here(_))
+    }
+
+    /// Work done on it, in the unit of [`crate::nvmf::stand_in::work_of`].
+    pub(crate) fn work(&self) -> u64 {
+        let counted = self.counters.snapshot();
+        counted.commands + counted.payload_bytes / WORK_BYTES
+    }
+
+    /// The form of what its host sends.
+    pub(super) fn link(&self) -> Link {
+        self.negotiated.link(self.target.options())
+    }
+
+    /// The connection as its controller sees it.
+    pub(super) fn port(self: &Rc<Self>) -> Weak<dyn QueuePort> {
+        let port: Rc<dyn QueuePort> = Rc::clone(self) as Rc<dyn QueuePort>;
+        Rc::downgrade(&port)
+    }
+
+    /// What it counted on this core.
+    pub(crate) fn counted_here(&self) -> CounterValues {
+        self.counters.snapshot() - self.before.0
+    }
+
+    fn sent_bytes(&self) -> u64 {
+        self.before.1 + self.outbox.queue.sent_bytes()
     }
 
     /// Identifier on this core, for logs and lists.
@@ -175,27 +277,38 @@ impl Connection {
             id: self.id,
             peer: self.peer,
             local: self.local,
-            host_nqn: self.controller.host.nqn.clone(),
-            subsystem_nqn: self
-                .controller
-                .subsystem()
-                .map(|subsystem| subsystem.nqn.clone()),
-            cntlid: self.controller.cntlid,
+            host_nqn: self.owner.host_nqn().to_owned(),
+            subsystem_nqn: self.owner.subsystem_nqn().map(str::to_owned),
+            cntlid: self.owner.cntlid(),
             qid: self.qid,
             header_digest: self.negotiated.header_digest,
             data_digest: self.negotiated.data_digest,
             in_flight: self.table.borrow().in_flight(),
-            sent_bytes: self.outbox.queue.sent_bytes(),
+            sent_bytes: self.sent_bytes(),
             counters: self.counters.snapshot(),
+            core: self.target.core(),
+            home: self.owner.home(self.target.core()),
+            mailbox_waits: self.mailbox_waits(),
         }
     }
 
     pub(super) fn log(&self, what: &str) {
         tracing::info!(
-            peer = %self.peer, host = %self.controller.host.nqn, cntlid = self.controller.cntlid,
-            qid = self.qid, subsystem = self.controller.subsystem().map(|s| s.nqn.as_str()),
+            peer = %self.peer, host = %self.owner.host_nqn(), cntlid = self.owner.cntlid(),
+            qid = self.qid, subsystem = self.owner.subsystem_nqn(), core = %self.target.core(),
             "{what}"
         );
+    }
+
+    /// True when everything that the host had sent was read, or nothing more will be.
+    pub(super) fn has_read_all(&self) -> bool {
+        // Nobody looks at the socket while it waits for its move.
+        self.socket.is_drained() && !self.wish.is_held()
+    }
+
+    /// Times that a message home found no room.
+    pub(super) fn mailbox_waits(&self) -> u64 {
+        self.owner.away().map_or(0, |away| away.waits())
     }
 }
 
@@ -208,19 +321,11 @@ impl Connection {
             return Ok(Planned { io: None, transfer });
         }
         if self.qid == 0 {
-            let transfer = admin::plan(&self.controller, sqe, capsule_bytes)?;
+            let controller = self.owner.here().ok_or(Status::INTERNAL_ERROR)?;
+            let transfer = admin::plan(controller, sqe, capsule_bytes)?;
             return Ok(Planned { io: None, transfer });
         }
-        if !self.controller.registers.get().ready() {
-            return Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr());
-        }
-        let subsystem = self.controller.subsystem().ok_or(Status::INTERNAL_ERROR)?;
-        let context = IoContext {
-            namespace: subsystem.is_live().then_some(&subsystem.info),
-            max_io_bytes: self.controller.limits.max_io_bytes,
-            capsule_bytes,
-        };
-        let plan = io::plan(sqe, &context)?;
+        let plan = io::plan(sqe, &self.owner.io_context(capsule_bytes)?)?;
         Ok(Planned {
             io: Some(plan.command),
             transfer: plan.transfer,
@@ -246,15 +351,25 @@ impl Connection {
     }
 
     fn start_io(self: &Rc<Self>, index: u16, command: IoCommand, data: Option<Buf>) {
+        if let Owner::Away(away) = &self.owner {
+            return self.send_home(
+                away,
+                ToHome::Command {
+                    index,
+                    command,
+                    data,
+                },
+            );
+        }
         let volume = self
-            .controller
+            .owner
             .subsystem()
             .and_then(|subsystem| subsystem.volume());
         let Some(volume) = volume else {
             return self.answer(index, Status::INVALID_NAMESPACE.with_dnr().into());
         };
         let running = Running::new(self);
-        let abort = self.table.borrow().slot(index).abort.clone();
+        let abort = self.signals[usize::from(index)].clone();
         abort.arm();
         drop(reactor::spawn(async move {
             let mut work = pin!(io::execute(command, data, &volume));
@@ -264,11 +379,31 @@ impl Connection {
         }));
     }
 
+    /// Sends a command to the core of its volume; [`Connection::came_back`] is its end.
+    pub(super) fn send_home(&self, away: &Rc<Away>, command: ToHome) {
+        // Without a home the connection ends; what was read before it does has no answer.
+        if !away.is_lost() {
+            self.executing.set(self.executing.get() + 1);
+            away.send(command);
+        }
+    }
+
+    /// A command that was sent home has been answered.
+    pub(super) fn came_back(&self) {
+        self.executing.set(self.executing.get() - 1);
+        if self.executing.get() == 0 {
+            self.idle.notify_all();
+        }
+    }
+
     fn start_admin(self: &Rc<Self>, index: u16, sqe: Sqe, data: Option<Buf>) {
+        let Some(controller) = self.owner.here().cloned() else {
+            return self.answer(index, Status::INTERNAL_ERROR.into());
+        };
         let running = Running::new(self);
         drop(reactor::spawn(async move {
             let connection = &running.0;
-            match admin::execute(&connection.controller, &sqe, data).await {
+            match admin::execute(&controller, &sqe, data).await {
                 AdminResult::Done(outcome) => connection.answer(index, outcome),
                 AdminResult::Waits => connection.park(index),
             }
@@ -286,13 +421,14 @@ impl Connection {
 
     fn fabrics(&self, sqe: &Sqe) -> Outcome {
         use wire::fabrics::FabricsType;
-        match (sqe.fabrics_type(), self.qid) {
+        let admin = self.owner.here().filter(|_| self.qid == 0);
+        match (sqe.fabrics_type(), admin) {
             // The queue is connected: a second Connect comes too late.
             (Some(FabricsType::CONNECT), _) => Status::COMMAND_SEQUENCE_ERROR.with_dnr().into(),
-            (Some(FabricsType::PROPERTY_GET), 0) => fabrics::property_get(&self.controller, sqe),
-            (Some(FabricsType::PROPERTY_SET), 0) => fabrics::property_set(&self.controller, sqe),
-            (Some(FabricsType::DISCONNECT), qid) => {
-                let outcome = fabrics::disconnect(qid, sqe);
+            (Some(FabricsType::PROPERTY_GET), Some(admin)) => fabrics::property_get(admin, sqe),
+            (Some(FabricsType::PROPERTY_SET), Some(admin)) => fabrics::property_set(admin, sqe),
+            (Some(FabricsType::DISCONNECT), _) => {
+                let outcome = fabrics::disconnect(self.qid, sqe);
                 if outcome.status.is_success() {
                     self.socket.end(CloseReason::Disconnected);
                 }
@@ -311,13 +447,14 @@ impl Connection {
             let sqe = slot.sqe;
             self.held_bytes
                 .set(self.held_bytes.get().saturating_sub(slot.held_bytes));
+            self.counters.moved(slot.held_bytes);
             slot.held_bytes = 0;
             table.retire(index);
             (sqe, table.sqhd())
         };
         self.counters.completed(status);
         if !status.is_success() && is_worth_logging(status) {
-            self.controller.record_error(self.qid, &sqe, status);
+            self.owner.record_error(self.qid, &sqe, status);
         }
         self.send_answer(&sqe, sqhd, outcome);
         self.pump();
@@ -346,7 +483,7 @@ impl Connection {
     pub(super) fn answer_unentered(&self, sqe: &Sqe, status: Status) {
         let sqhd = self.table.borrow().sqhd();
         self.counters.completed(status);
-        self.controller.record_error(self.qid, sqe, status);
+        self.owner.record_error(self.qid, sqe, status);
         self.outbox
             .response(Cqe::new(sqe.cid.get(), sqhd, status, 0));
     }
@@ -406,7 +543,7 @@ impl Running {
 
     pub(super) fn new(connection: &Rc<Connection>) -> Self {
         connection.executing.set(connection.executing.get() + 1);
-        if let Some(subsystem) = connection.controller.subsystem() {
+        if let Some(subsystem) = connection.owner.subsystem() {
             subsystem.begin();
         }
         Self(Rc::clone(connection))
@@ -417,7 +554,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         let connection = &self.0;
         connection.executing.set(connection.executing.get() - 1);
-        if let Some(subsystem) = connection.controller.subsystem() {
+        if let Some(subsystem) = connection.owner.subsystem() {
             subsystem.end(connection.orphans.get());
         }
         if connection.executing.get() == 0 {
@@ -427,8 +564,8 @@ impl Drop for Running {
 }
 
 impl QueuePort for Connection {
-    fn abort(&self, cid: u16) -> bool {
-        self.abort_command(cid)
+    fn abort(&self, cid: u16) -> Aborted {
+        Aborted::Known(self.abort_command(cid))
     }
 
     fn post(&self, cid: u16, outcome: Outcome) {
@@ -444,8 +581,8 @@ impl QueuePort for Connection {
         self.send_answer(&sqe, sqhd, outcome);
     }
 
-    fn is_drained(&self) -> bool {
-        self.socket.is_drained()
+    fn is_drained(&self, _since: Instant) -> bool {
+        self.has_read_all()
     }
 
     fn close(&self, reason: CloseReason) {

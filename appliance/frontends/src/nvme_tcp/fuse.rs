@@ -8,13 +8,14 @@ use wire::nvme::command::Fuse;
 use wire::nvme::{Sqe, Status};
 
 use super::connection::{Connection, Running};
-use crate::nvmf::io::fused::{self, check_pair};
+use crate::nvmf::away::ToHome;
+use crate::nvmf::io::fused::{self, PairStatus, check_pair};
 use crate::nvmf::outcome::Outcome;
 use crate::nvmf::table::Phase;
 
 /// What the connection remembers between the halves of a pair.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Fused {
+pub(crate) enum Fused {
     /// Nothing.
     #[default]
     None,
@@ -100,32 +101,48 @@ impl Connection {
     }
 
     fn start_pair(self: &Rc<Self>, first: u16, second: u16) {
-        let (compare, write, command) = {
+        let (compare, data, write) = {
             let mut table = self.table.borrow_mut();
             let compare = begin(&mut table, first);
-            let write = begin(&mut table, second);
-            (compare, write, table.slot(second).io)
+            let data = begin(&mut table, second);
+            (compare, data, table.slot(second).io)
         };
-        let volume = self
-            .controller
-            .subsystem()
-            .and_then(|subsystem| subsystem.volume());
-        let (Some(compare), Some(write), Some(command), Some(volume)) =
-            (compare, write, command, volume)
-        else {
-            self.answer(first, Status::INVALID_NAMESPACE.with_dnr().into());
-            return self.answer(second, Status::ABORTED_FAILED_FUSED.with_dnr().into());
+        let (Some(compare), Some(data), Some(write)) = (compare, data, write) else {
+            return self.answer_without_volume(first, second);
+        };
+        if let Some(away) = self.owner.away() {
+            let pair = ToHome::Pair {
+                first,
+                second,
+                write,
+                compare,
+                data,
+            };
+            return self.send_home(away, pair);
+        }
+        let subsystem = self.owner.subsystem();
+        let Some(volume) = subsystem.and_then(|subsystem| subsystem.volume()) else {
+            return self.answer_without_volume(first, second);
         };
         let running = Running::new(self);
         drop(reactor::spawn(async move {
-            let status = fused::execute(command, compare, write, &volume).await;
-            running
-                .connection()
-                .answer(first, Outcome::failure(status.first));
-            running
-                .connection()
-                .answer(second, Outcome::failure(status.second));
+            let status = fused::execute(write, compare, data, &volume).await;
+            running.connection().answer_pair(first, second, status);
         }));
+    }
+
+    /// Answers both halves.
+    pub(super) fn answer_pair(self: &Rc<Self>, first: u16, second: u16, status: PairStatus) {
+        self.answer(first, Outcome::failure(status.first));
+        self.answer(second, Outcome::failure(status.second));
+    }
+
+    fn answer_without_volume(self: &Rc<Self>, first: u16, second: u16) {
+        let status = PairStatus {
+            first: Status::INVALID_NAMESPACE.with_dnr(),
+            second: Status::ABORTED_FAILED_FUSED.with_dnr(),
+        };
+        self.answer_pair(first, second, status);
     }
 }
 

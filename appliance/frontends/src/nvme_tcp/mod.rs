@@ -5,15 +5,19 @@
 //! sends (`send`), and every command in the volume is a task of its own.
 //! Source: NVMe/TCP transport 1.0.
 
+pub(crate) mod balance;
 mod closing;
 pub(crate) mod connection;
+mod from_home;
 mod fuse;
 mod greet;
 pub(crate) mod handshake;
 mod intake;
 pub mod listener;
+pub(crate) mod moving;
 mod r2t;
 mod receive;
 mod send;
 mod socket;
 mod watch;
+pub(crate) mod wish;

@@ -51,6 +51,9 @@ impl Connection {
             let Some(index) = self.queued.borrow().front().copied() else {
                 return;
             };
+            if self.wish.is_held() {
+                return;
+            }
             match self.try_begin(index) {
                 Pumped::Go => {
                     self.queued.borrow_mut().pop_front();
@@ -165,7 +168,7 @@ impl Connection {
         };
         self.queued.borrow_mut().retain(|queued| *queued != index);
         self.counters.completed(status);
-        self.controller.record_error(self.qid, &sqe, status);
+        self.owner.record_error(self.qid, &sqe, status);
         self.send_answer(&sqe, sqhd, Outcome::failure(status));
     }
 
@@ -189,12 +192,19 @@ impl Connection {
                 true
             }
             Phase::Waiting => {
-                self.controller.events.borrow_mut().cancel(cid);
+                // Only admin commands wait, and those are with their controller.
+                if let Some(controller) = self.owner.here() {
+                    controller.events.borrow_mut().cancel(cid);
+                }
                 self.fail(index, Status::ABORTED_BY_REQUEST);
                 true
             }
             // Its task answers. Admin commands and fused pairs have no signal: they run to their end.
-            Phase::Executing => self.table.borrow().slot(index).abort.raise(),
+            // What another core executes is aborted there, see `from_home`.
+            Phase::Executing => {
+                let signal = self.signals.get(usize::from(index));
+                signal.is_some_and(|signal| signal.raise())
+            }
             Phase::Free | Phase::Draining => false,
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Source: NVMe/TCP 1.0 sections 3.3 (data transfers), 3.6.2 (PDUs).
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 
 use wire::nvme::command::Fuse;
@@ -21,15 +23,22 @@ enum Incoming {
     Data(H2cData),
 }
 
-/// Reads until the connection ends and says why it does.
-pub(super) async fn receive(connection: &Rc<Connection>, mut intake: Intake) -> CloseReason {
-    loop {
-        if let Err(reason) = next_pdu(connection, &mut intake).await {
-            let errors = &connection.counters.digest_errors;
-            errors.set(intake.digest_errors);
-            return reason;
+/// Reads until the connection ends, and says why it does, or until it is to move: none.
+pub(super) async fn receive(
+    connection: &Rc<Connection>,
+    intake: &mut Intake,
+) -> Option<CloseReason> {
+    let reason = loop {
+        if connection.wish.is_made() {
+            break None;
         }
-    }
+        if let Err(reason) = next_pdu(connection, intake).await {
+            break Some(reason);
+        }
+    };
+    let errors = &connection.counters.digest_errors;
+    errors.set(intake.digest_errors);
+    reason
 }
 
 async fn next_pdu(connection: &Rc<Connection>, intake: &mut Intake) -> Result<(), CloseReason> {
@@ -40,7 +49,14 @@ async fn next_pdu(connection: &Rc<Connection>, intake: &mut Intake) -> Result<()
             .or_ended(connection.outbox.queue.drained())
             .await?;
     }
-    let layout = match intake.next_header(&connection.socket).await? {
+    let header = {
+        let mut header = pin!(intake.next_header(&connection.socket));
+        poll_fn(|cx| connection.wish.poll_or_made(header.as_mut(), cx)).await
+    };
+    let Some(header) = header else {
+        return Ok(());
+    };
+    let layout = match header? {
         Ok(layout) => layout,
         Err(error) => return Err(connection.terminate(&error, intake.front_header())),
     };
@@ -74,7 +90,7 @@ async fn command(
     layout: &Layout,
     sqe: Sqe,
 ) -> Result<(), CloseReason> {
-    connection.controller.command_arrived(reactor::now());
+    connection.owner.command_arrived(reactor::now());
     let admitted = connection.table.borrow_mut().admit(&sqe);
     let index = match admitted {
         Ok(index) => index,

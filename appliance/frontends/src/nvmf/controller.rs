@@ -16,7 +16,7 @@ use crate::nvmf::admin::features::Features;
 use crate::nvmf::error_log::ErrorLog;
 use crate::nvmf::events::{Event, Events, Report};
 use crate::nvmf::outcome::Outcome;
-use crate::nvmf::port::{CloseReason, QueuePort};
+use crate::nvmf::port::{Aborted, CloseReason, QueuePort};
 use crate::nvmf::registers::{ConfigEffect, Registers};
 use crate::nvmf::subsystem::Subsystem;
 use crate::options::TargetOptions;
@@ -147,6 +147,11 @@ impl Controller {
         self.last_command.set(now);
     }
 
+    /// A connection on another core had a command at `then`.
+    pub(crate) fn heard(&self, then: Instant) {
+        self.last_command.set(self.last_command.get().max(then));
+    }
+
     /// True once the controller is gone: its admin queue closed.
     pub fn is_closed(&self) -> bool {
         self.closed.get()
@@ -175,9 +180,24 @@ impl Controller {
         }
     }
 
-    /// True when every queue has read what its host had sent.
-    pub fn is_drained(&self) -> bool {
-        self.ports(|_| true).iter().all(|port| port.is_drained())
+    /// Another port speaks for the queue from now on: its connection moved to another core, or back.
+    pub(crate) fn replace_queue(&self, qid: u16, port: Weak<dyn QueuePort>) {
+        self.queues.borrow_mut().insert(qid, port);
+    }
+
+    /// True when every queue has read what its host had sent at `since`. Every one is asked, since
+    /// the answer of another core takes its time.
+    pub fn is_drained(&self, since: Instant) -> bool {
+        let ports = self.ports(|_| true);
+        let undrained = ports.iter().filter(|port| !port.is_drained(since));
+        undrained.count() == 0
+    }
+
+    /// Hears what connections on other cores have said so far.
+    pub fn catch_up(&self) {
+        for port in self.ports(|qid| qid != 0) {
+            port.catch_up();
+        }
     }
 
     /// I/O queues there are now.
@@ -200,9 +220,9 @@ impl Controller {
     }
 
     /// Aborts a command on one of the queues, if it is not done yet.
-    pub fn abort(&self, qid: u16, cid: u16) -> bool {
+    pub fn abort(&self, qid: u16, cid: u16) -> Aborted {
         let port = self.queues.borrow().get(&qid).and_then(Weak::upgrade);
-        port.is_some_and(|port| port.abort(cid))
+        port.map_or(Aborted::Known(false), |port| port.abort(cid))
     }
 
     /// Completes a waiting event request on the admin queue.
@@ -232,6 +252,11 @@ impl Controller {
         self.error_log.borrow_mut().record(qid, sqe, status);
     }
 
+    /// Counts failed commands of which the error log gets no entry.
+    pub(crate) fn skip_errors(&self, count: u64) {
+        self.error_log.borrow_mut().skip(count);
+    }
+
     /// Carries out what a write to CC asked for.
     pub(crate) fn apply(self: &Rc<Self>, effect: ConfigEffect) {
         match effect {
@@ -246,7 +271,8 @@ impl Controller {
         let admin = self.queues.borrow().get(&0).and_then(Weak::upgrade);
         if let Some(admin) = admin {
             for cid in waiting {
-                admin.abort(cid);
+                // An admin queue lives here and answers at once.
+                let _ = admin.abort(cid);
             }
         }
         *self.features.borrow_mut() = Features::new(self.limits.io_queues);
@@ -327,7 +353,16 @@ impl Controller {
     fn keep_alive_deadline(&self) -> Option<Instant> {
         let kato_ms = self.kato_ms.get();
         let timeout = Duration::from_millis(u64::from(kato_ms)) + self.limits.keep_alive_grace;
-        (kato_ms != 0).then(|| self.last_command.get() + timeout)
+        (kato_ms != 0).then(|| self.last_heard() + timeout)
+    }
+
+    /// When the last command came, on whichever core.
+    fn last_heard(&self) -> Instant {
+        let away = self.ports(|qid| qid != 0);
+        let away = away.iter().filter_map(|port| port.last_command()).max();
+        away.map_or(self.last_command.get(), |away| {
+            away.max(self.last_command.get())
+        })
     }
 }
 

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use reactor::{CoreId, CoreStats};
+
 use crate::error::FrontendError;
 use crate::nvmf::handover::TargetMessage;
 use crate::options::HostAccess;
@@ -29,8 +31,17 @@ struct State {
     generation: u64,
     subsystems: BTreeMap<String, Entry>,
     listeners: BTreeSet<SocketAddr>,
-    homes: Vec<Option<reactor::mailbox::Sender<TargetMessage>>>,
+    homes: Vec<Option<CoreTarget>>,
     last_discovery_cntlid: u16,
+}
+
+/// The target of one core, as the others see it.
+#[derive(Clone)]
+pub(crate) struct CoreTarget {
+    pub home: HomeIndex,
+    pub core: CoreId,
+    pub stats: Arc<CoreStats>,
+    pub mailbox: reactor::mailbox::Sender<TargetMessage>,
 }
 
 struct Entry {
@@ -60,11 +71,27 @@ impl Directory {
         self.state().generation
     }
 
-    /// Adds a core's target; messages for it go to `mailbox`.
+    /// Adds the target of the calling core; messages for it go to `mailbox`.
     pub(crate) fn join(&self, mailbox: reactor::mailbox::Sender<TargetMessage>) -> HomeIndex {
         let mut state = self.state();
-        state.homes.push(Some(mailbox));
-        HomeIndex(state.homes.len() - 1)
+        let home = HomeIndex(state.homes.len());
+        state.homes.push(Some(CoreTarget {
+            home,
+            core: reactor::core_id(),
+            stats: reactor::stats(),
+            mailbox,
+        }));
+        home
+    }
+
+    /// Whether there are targets of several cores.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.state().homes.iter().flatten().count() > 1
+    }
+
+    /// The targets there are, of all cores. Cost: takes the lock and allocates.
+    pub(crate) fn targets(&self) -> Vec<CoreTarget> {
+        self.state().homes.iter().flatten().cloned().collect()
     }
 
     /// Takes a core's target out with everything it serves.
@@ -133,8 +160,8 @@ impl Directory {
     ) -> Option<(HomeIndex, reactor::mailbox::Sender<TargetMessage>)> {
         let state = self.state();
         let home = state.subsystems.get(nqn)?.home;
-        let mailbox = state.homes.get(home.0)?.clone()?;
-        Some((home, mailbox))
+        let target = state.homes.get(home.0)?.as_ref()?;
+        Some((home, target.mailbox.clone()))
     }
 
     /// What the host with this name may see.
@@ -187,7 +214,7 @@ impl State {
         self.generation += 1;
         for home in self.homes.iter().flatten() {
             // A full mailbox already holds news that makes its reader look at the generation.
-            let _ = home.try_send(TargetMessage::DirectoryChanged);
+            let _ = home.mailbox.try_send(TargetMessage::DirectoryChanged);
         }
     }
 }

@@ -48,6 +48,11 @@ impl ErrorLog {
         });
     }
 
+    /// Counts errors that nothing more is known of.
+    pub fn skip(&mut self, count: u64) {
+        self.count += count;
+    }
+
     /// Errors since the controller was created.
     pub fn count(&self) -> u64 {
         self.count

@@ -1,4 +1,5 @@
-//! A connection on its way to the core of its subsystem.
+//! What the targets of several cores send each other: above all, connections on their way to the
+//! core of their subsystem.
 //!
 //! The core that accepted a connection reads as far as Connect, which names the subsystem. When
 //! that lives on another core, everything known so far moves there in one message.
@@ -9,6 +10,7 @@ use reactor::net::DetachedStream;
 use wire::nvme::Sqe;
 
 use crate::nvme_tcp::handshake::Negotiated;
+use crate::nvme_tcp::moving::Departure;
 use crate::nvmf::directory::Seat;
 use crate::nvmf::fabrics::ConnectRequest;
 
@@ -18,6 +20,8 @@ pub(crate) enum TargetMessage {
     DirectoryChanged,
     /// A connection for a subsystem of the receiving core.
     Connection(Box<Handover>),
+    /// A connection that was served by the core of its controller, and is here from now on.
+    Moved(Box<Departure>),
 }
 
 /// All there is to know about a connection whose Connect has not been answered.

@@ -3,6 +3,7 @@
 
 pub mod abort;
 pub(crate) mod admin;
+pub(crate) mod away;
 pub mod controller;
 pub mod directory;
 pub(crate) mod discovery;
@@ -12,9 +13,12 @@ pub(crate) mod fabrics;
 pub(crate) mod handover;
 pub mod io;
 pub mod outcome;
+pub(crate) mod owner;
+pub mod placement;
 pub mod plan;
 pub mod port;
 pub(crate) mod registers;
+pub(crate) mod stand_in;
 pub(crate) mod status;
 pub mod subsystem;
 pub(crate) mod table;

@@ -1,5 +1,8 @@
 //! What the core asks of a transport: the few things that happen to a queue from outside.
 
+use reactor::Instant;
+use reactor::sync::oneshot;
+
 use crate::nvmf::outcome::Outcome;
 
 /// Why a connection ends. Shown in the log and counted.
@@ -33,16 +36,42 @@ pub enum CloseReason {
     Limit,
 }
 
-/// A queue as the core sees it from outside: one connection of a transport.
+/// What became of an Abort: true when the command ends as aborted.
+pub enum Aborted {
+    /// Known at once.
+    Known(bool),
+    /// The queue's connection lives on another core, which says.
+    Asked(oneshot::Receiver<bool>),
+}
+
+impl Aborted {
+    /// The answer. A connection that ended meanwhile aborted nothing.
+    pub async fn answer(self) -> bool {
+        match self {
+            Self::Known(aborted) => aborted,
+            Self::Asked(answer) => answer.await.unwrap_or(false),
+        }
+    }
+}
+
+/// A queue as the core sees it from outside: one connection of a transport, on this core or, by its
+/// [`StandIn`](crate::nvmf::stand_in::StandIn), on another.
 pub trait QueuePort {
     /// Aborts a command. False when it is not there or too late.
-    fn abort(&self, cid: u16) -> bool;
+    fn abort(&self, cid: u16) -> Aborted;
     /// Completes a command that was left waiting.
     fn post(&self, cid: u16, outcome: Outcome);
-    /// True when everything that the host had sent was read, or nothing more will be.
-    fn is_drained(&self) -> bool;
+    /// True when everything that the host had sent at `since` was read, or nothing more will be.
+    /// May be false for now because another core has to be asked: ask again.
+    fn is_drained(&self, since: Instant) -> bool;
     /// Ends the connection; commands in the volume still finish.
     fn close(&self, reason: CloseReason);
+    /// When the last command came, where the controller did not see that itself.
+    fn last_command(&self) -> Option<Instant> {
+        None
+    }
+    /// Handles what another core has said and this one has not looked at.
+    fn catch_up(&self) {}
 }
 
 impl CloseReason {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use reactor::Instant;
 use reactor::sync::Notify;
 use volume::{Volume, VolumeInfo};
 
@@ -139,18 +140,19 @@ impl Subsystem {
     /// volume when its connection closed, or one that lies unread in the old socket because
     /// memory was short.
     pub async fn wait_orphans(&self, host: &Host, cntlid: u16) {
+        let since = reactor::now();
         // What the kernel knows of closed sockets reaches their readers within these turns.
         reactor::next_turn().await;
         reactor::next_turn().await;
-        while self.orphaned.get() != 0 || !self.are_drained(host, cntlid) {
+        while self.orphaned.get() != 0 || !self.are_drained(host, cntlid, since) {
             reactor::time::sleep(ORPHAN_PAUSE).await;
         }
     }
 
-    fn are_drained(&self, host: &Host, cntlid: u16) -> bool {
+    fn are_drained(&self, host: &Host, cntlid: u16, since: Instant) -> bool {
         let controllers = self.controllers.borrow();
         let mut others = controllers.values().filter(|other| other.cntlid != cntlid);
-        others.all(|other| other.host != *host || other.is_drained())
+        others.all(|other| other.host != *host || other.is_drained(since))
     }
 
     /// Commands in the volume now.

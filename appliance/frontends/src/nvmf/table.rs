@@ -1,15 +1,13 @@
 //! The commands in flight on one queue: a fixed table of slots, found by identifier or by tag.
 //!
-//! Everything is allocated when the queue is connected; nothing afterwards.
+//! Everything is allocated when the queue is connected; nothing afterwards. The table goes with its
+//! connection from core to core, so that slots, tags and the queue head are the same there.
 //! Source: base 2.0 section 3.3 (queues); NVMe/TCP 1.0 section 3.3.2 (transfer tags).
-
-use std::rc::Rc;
 
 use reactor::buf::Buf;
 use rustc_hash::FxHashMap;
 use wire::nvme::Sqe;
 
-use crate::nvmf::abort::AbortSignal;
 use crate::nvmf::io::IoCommand;
 
 /// Most slots of a table: the index is the low part of a 16-bit transfer tag.
@@ -59,8 +57,6 @@ pub struct Slot {
     pub partner: Option<u16>,
     /// When the current wait for the host's data began or last made progress.
     pub progress: reactor::Instant,
-    /// Stops it while it is with the volume.
-    pub abort: Rc<AbortSignal>,
     generation: u16,
 }
 
@@ -92,9 +88,7 @@ impl CommandTable {
         // Twice the entries: the map then reuses deleted places and never grows.
         by_cid.reserve(2 * usize::from(entries));
         Self {
-            slots: (0..entries)
-                .map(|_| Slot::empty(Rc::default(), 0))
-                .collect(),
+            slots: (0..entries).map(|_| Slot::empty(0)).collect(),
             free: (0..entries).rev().collect(),
             by_cid,
             draining: 0,
@@ -111,6 +105,11 @@ impl CommandTable {
     /// Queue head to report: the next entry the controller will fetch.
     pub fn sqhd(&self) -> u16 {
         self.sqhd
+    }
+
+    /// Entries of the queue: the slots there are.
+    pub fn entries(&self) -> u16 {
+        self.entries
     }
 
     /// Commands that the host still waits for.
@@ -136,7 +135,7 @@ impl CommandTable {
         *slot = Slot {
             sqe: *sqe,
             phase: Phase::Queued,
-            ..Slot::empty(slot.abort.clone(), generation)
+            ..Slot::empty(generation)
         };
         Ok(index)
     }
@@ -230,7 +229,7 @@ impl CommandTable {
 }
 
 impl Slot {
-    fn empty(abort: Rc<AbortSignal>, generation: u16) -> Self {
+    fn empty(generation: u16) -> Self {
         Self {
             sqe: Sqe::zeroed(),
             phase: Phase::Free,
@@ -242,7 +241,6 @@ impl Slot {
             damaged: false,
             partner: None,
             progress: reactor::Instant::from_nanos(0),
-            abort,
             generation,
         }
     }

@@ -1,4 +1,7 @@
 //! The target of one core: its subsystems, its connections, and what the binary does with it.
+//!
+//! A connection is with the target of the core that serves it. While that is not the core of its
+//! controller, the target there has a stand-in for it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,6 +11,7 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::task::Poll;
 
+use reactor::CoreId;
 use reactor::net::BoundSocket;
 use reactor::sync::Notify;
 use volume::Volume;
@@ -15,12 +19,17 @@ use volume::Volume;
 use crate::complaints::{Complaint, Complaints};
 use crate::error::FrontendError;
 use crate::metrics::{ConnectionInfo, MetricsSnapshot, Totals};
+use crate::nvme_tcp::balance::{self, Balance};
 use crate::nvme_tcp::connection::Connection;
 use crate::nvme_tcp::listener::Listener;
+use crate::nvme_tcp::moving;
+use crate::nvme_tcp::wish::Destination;
 use crate::nvmf::controller::Controller;
 use crate::nvmf::directory::{HomeIndex, Seat};
 use crate::nvmf::handover::TargetMessage;
-use crate::nvmf::port::CloseReason;
+use crate::nvmf::placement::Placement;
+use crate::nvmf::port::{CloseReason, QueuePort};
+use crate::nvmf::stand_in::StandIn;
 use crate::nvmf::subsystem::Subsystem;
 use crate::options::{SubsystemOptions, TargetOptions, volume_nqn};
 
@@ -32,6 +41,7 @@ const MAILBOX_CAPACITY: usize = 1024;
 pub struct Target(Rc<Inner>);
 
 struct Inner {
+    core: CoreId,
     options: TargetOptions,
     home: HomeIndex,
     subsystems: RefCell<BTreeMap<String, Rc<Subsystem>>>,
@@ -39,6 +49,8 @@ struct Inner {
     retired: RefCell<Vec<Rc<Subsystem>>>,
     discovery: RefCell<Vec<Weak<Controller>>>,
     connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
+    /// For connections to subsystems of this core that other cores serve.
+    stand_ins: RefCell<BTreeMap<u64, Rc<StandIn>>>,
     listeners: RefCell<Vec<Weak<Listener>>>,
     last_connection: Cell<u64>,
     /// Sockets that are being greeted, those that were told to go included.
@@ -51,6 +63,16 @@ struct Inner {
     closing: Cell<bool>,
     totals: Totals,
     complaints: Rc<Complaints>,
+    balance: Balance,
+}
+
+/// A target that may be gone.
+pub(crate) struct WeakTarget(Weak<Inner>);
+
+impl WeakTarget {
+    pub fn upgrade(&self) -> Option<Target> {
+        self.0.upgrade().map(Target)
+    }
 }
 
 impl Target {
@@ -63,12 +85,14 @@ impl Target {
         let (sender, receiver) = reactor::mailbox::channel(MAILBOX_CAPACITY);
         let home = options.directory.join(sender);
         let target = Self(Rc::new(Inner {
+            core: reactor::core_id(),
             options,
             home,
             subsystems: RefCell::default(),
             retired: RefCell::default(),
             discovery: RefCell::default(),
             connections: RefCell::default(),
+            stand_ins: RefCell::default(),
             listeners: RefCell::default(),
             last_connection: Cell::new(0),
             greeting: Cell::new(0),
@@ -79,7 +103,12 @@ impl Target {
             closing: Cell::new(false),
             totals: Totals::default(),
             complaints: Rc::default(),
+            balance: Balance::default(),
         }));
+        if target.options().placement == Placement::Spread {
+            let weak = WeakTarget(Rc::downgrade(&target.0));
+            drop(reactor::spawn(balance::watch(weak)));
+        }
         drop(reactor::spawn(read_mailbox(
             Rc::downgrade(&target.0),
             receiver,
@@ -175,7 +204,9 @@ impl Target {
         for connection in connections {
             connection.close(CloseReason::Shutdown);
         }
-        while !self.0.connections.borrow().is_empty() || self.0.greeting.get() != 0 {
+        // Volumes close next, so those that other cores serve have to end first.
+        self.each_stand_in(|stand_in| stand_in.close(CloseReason::Shutdown));
+        while self.is_in_use() {
             self.0.gone.notified().await;
         }
         for subsystem in self.0.subsystems.borrow().values() {
@@ -185,12 +216,20 @@ impl Target {
         self.0.retired.borrow_mut().clear();
     }
 
+    fn is_in_use(&self) -> bool {
+        !self.0.connections.borrow().is_empty()
+            || !self.0.stand_ins.borrow().is_empty()
+            || self.0.greeting.get() != 0
+    }
+
     /// Counters of this core's target, as plain data that any thread may have.
     pub fn snapshot_metrics(&self) -> MetricsSnapshot {
         let connections = self.0.connections.borrow();
-        self.0
-            .totals
-            .snapshot(connections.values().map(|connection| connection.info()))
+        self.0.totals.snapshot(
+            connections
+                .values()
+                .map(|connection| (connection.info(), connection.counted_here())),
+        )
     }
 
     /// The connections there are, by age.
@@ -208,6 +247,65 @@ impl Target {
         self.0.subsystems.borrow().keys().cloned().collect()
     }
 
+    /// Connections to subsystems of this core that other cores serve, by identifier on this core.
+    pub fn away(&self) -> Vec<(u64, CoreId)> {
+        let stand_ins = self.0.stand_ins.borrow();
+        let away = stand_ins.values();
+        away.map(|stand_in| (stand_in.id(), stand_in.core()))
+            .collect()
+    }
+
+    /// Asks connection `id` of this core to move to another core, under load, unseen by its host.
+    /// [`Placement::Spread`] does so by itself.
+    ///
+    /// False when there is no such connection or core, or it cannot leave: an admin queue never does,
+    /// and one is moved at a time. It may yet be given up, see [`MetricsSnapshot::moves_given_up`].
+    pub fn send_away(&self, id: u64, core: CoreId) -> bool {
+        let targets = self.0.options.directory.targets();
+        let to = targets.into_iter().find(|other| other.core == core);
+        to.is_some_and(|to| self.ask_move(id, Destination::Core(to)))
+    }
+
+    /// Asks a connection of [`Target::away`] to come back. False when there is none, or it was asked
+    /// already.
+    pub fn call_home(&self, id: u64) -> bool {
+        let stand_in = self.0.stand_ins.borrow().get(&id).cloned();
+        stand_in.is_some_and(|stand_in| stand_in.call_home())
+    }
+
+    pub(crate) fn ask_move(&self, id: u64, to: Destination) -> bool {
+        let connection = self.0.connections.borrow().get(&id).cloned();
+        connection.is_some_and(|connection| connection.ask_move(to))
+    }
+
+    pub(crate) fn each_connection(&self, mut look: impl FnMut(&Connection)) {
+        let connections = self.0.connections.borrow();
+        connections.values().for_each(|connection| look(connection));
+    }
+
+    pub(crate) fn each_stand_in(&self, mut look: impl FnMut(&StandIn)) {
+        let stand_ins = self.0.stand_ins.borrow();
+        stand_ins.values().for_each(|stand_in| look(stand_in));
+    }
+
+    pub(crate) fn enter_stand_in(&self, stand_in: Rc<StandIn>) {
+        let mut stand_ins = self.0.stand_ins.borrow_mut();
+        stand_ins.insert(stand_in.id(), stand_in);
+    }
+
+    pub(crate) fn leave_stand_in(&self, id: u64) {
+        self.0.stand_ins.borrow_mut().remove(&id);
+        self.0.gone.notify_all();
+    }
+
+    pub(crate) fn balance(&self) -> &Balance {
+        &self.0.balance
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.0.closing.get()
+    }
+
     pub(crate) fn totals(&self) -> &Totals {
         &self.0.totals
     }
@@ -215,6 +313,11 @@ impl Target {
     /// For log lines that a host can cause as often as it likes.
     pub(crate) fn complaints(&self) -> &Rc<Complaints> {
         &self.0.complaints
+    }
+
+    /// The core it is on.
+    pub fn core(&self) -> CoreId {
+        self.0.core
     }
 
     pub(crate) fn home(&self) -> HomeIndex {
@@ -368,6 +471,7 @@ async fn read_mailbox(target: Weak<Inner>, mut mailbox: reactor::mailbox::Receiv
         match message {
             TargetMessage::DirectoryChanged => target.directory_changed(),
             TargetMessage::Connection(handover) => Connection::resume(&target, *handover),
+            TargetMessage::Moved(departure) => moving::arrive(&target, *departure),
         }
     }
 }

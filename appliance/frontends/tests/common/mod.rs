@@ -1,6 +1,7 @@
 //! A target on its own thread and a small blocking host, for the tests of this crate.
 #![allow(dead_code, reason = "every test file uses another part")]
 
+pub mod busy_host;
 pub mod host;
 pub mod sim_host;
 

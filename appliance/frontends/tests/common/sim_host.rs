@@ -58,6 +58,16 @@ fn refused(what: &str, cqe: &Cqe) -> io::Error {
 impl Queue {
     /// Connects, shakes hands with both digests, and connects queue `qid`.
     pub async fn open(server: SocketAddr, qid: u16, cntlid: u16) -> io::Result<(Self, u16)> {
+        Self::open_as(server, "nqn.2014-08.org.example:host".into(), qid, cntlid).await
+    }
+
+    /// As `open`, for the host of this name.
+    pub async fn open_as(
+        server: SocketAddr,
+        host: String,
+        qid: u16,
+        cntlid: u16,
+    ) -> io::Result<(Self, u16)> {
         let stream = TcpStream::connect(server).await?;
         let mut queue = Self {
             stream,
@@ -81,13 +91,17 @@ impl Queue {
         };
         let kato_ms = if qid == 0 { 2000 } else { 0 };
         let command = ConnectCommand::new(1, qid, 16, kato_ms).expect("a size");
-        let (nqn, host) = (volume_nqn(VOLUME), "nqn.2014-08.org.example:host");
-        let data = ConnectData::new([7; 16], cntlid, &nqn, host).expect("names");
+        let data = ConnectData::new([7; 16], cntlid, &volume_nqn(VOLUME), &host).expect("names");
         let (cqe, _) = queue.run(command.to_sqe(), data.as_wire(), &[]).await?;
         if !cqe.status().is_success() {
             return Err(refused("connect", &cqe));
         }
         Ok((queue, cqe.dw0() as u16))
+    }
+
+    /// Form of the PDUs it sends.
+    pub fn framing(&self) -> Framing {
+        self.framing
     }
 
     pub async fn enable(&mut self) -> io::Result<()> {

@@ -73,12 +73,16 @@ pub(crate) fn is_offered(opcode: AdminOpcode, discovery: bool) -> bool {
 pub async fn execute(controller: &Rc<Controller>, sqe: &Sqe, data: Option<Buf>) -> AdminResult {
     let outcome = match sqe.admin_opcode() {
         AdminOpcode::IDENTIFY => reply(identify::execute(controller, sqe)).await,
-        AdminOpcode::GET_LOG_PAGE => reply(log_page::execute(controller, sqe)).await,
+        AdminOpcode::GET_LOG_PAGE => {
+            // What hosts know of failed commands, the log must know too.
+            controller.catch_up();
+            reply(log_page::execute(controller, sqe)).await
+        }
         AdminOpcode::GET_FEATURES => get_features(controller, sqe).await,
         AdminOpcode::SET_FEATURES => features::set(controller, sqe, data.as_deref())
             .map_or_else(Outcome::failure, Outcome::with_result),
         AdminOpcode::ASYNC_EVENT_REQUEST => return wait_for_event(controller, sqe.cid.get()),
-        AdminOpcode::ABORT => abort(controller, sqe),
+        AdminOpcode::ABORT => abort(controller, sqe).await,
         // The timer was restarted when the command arrived.
         AdminOpcode::KEEP_ALIVE => Outcome::success(),
         _ => Outcome::failure(Status::INVALID_OPCODE.with_dnr()),
@@ -126,11 +130,11 @@ fn wait_for_event(controller: &Controller, cid: u16) -> AdminResult {
 }
 
 /// Result dword 0 bit 0 is clear when the command was aborted. Source: base 2.0 section 5.1.
-fn abort(controller: &Controller, sqe: &Sqe) -> Outcome {
+async fn abort(controller: &Controller, sqe: &Sqe) -> Outcome {
     let Ok(fields) = Abort::decode(sqe) else {
         return Outcome::failure(Status::INVALID_FIELD.with_dnr());
     };
-    let aborted = controller.abort(fields.sqid, fields.cid);
+    let aborted = controller.abort(fields.sqid, fields.cid).answer().await;
     Outcome::with_result(if aborted {
         0
     } else {
