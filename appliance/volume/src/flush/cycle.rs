@@ -24,7 +24,7 @@ use super::fold::Folded;
 use super::plan::{ClusterPlan, Plan};
 
 /// Clusters whose data is written at the same time.
-const MAX_PARALLEL: usize = 32;
+const MAX_PARALLEL: usize = 64;
 /// Pages looked up or settled in the time that one takes to be written.
 const CHEAP_PAGES: usize = 4;
 /// Clusters a leaf of the map describes: the unit of a publish's size.
