@@ -37,7 +37,23 @@ struct TwoCores {
     cores: Option<reactor::cores::Cores>,
 }
 
+/// Waits up to ten seconds until `holds`; panics with `what` after that.
+fn wait_for(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..400 {
+        if holds() {
+            return;
+        }
+        pause(Duration::from_millis(25));
+    }
+    panic!("{what}");
+}
+
 impl TwoCores {
+    /// Whether every connection of the first core's volume is on that core.
+    fn has_none_away(&self) -> bool {
+        self.on(0, |target| target.away().is_empty())
+    }
+
     fn start() -> Self {
         let config = |index| CoreConfig {
             name: format!("core-{index}"),
@@ -322,14 +338,10 @@ fn an_away_connection_ends_with_its_controller() {
     assert!(io.read_blocks(0, 1, BLOCK).status.is_success());
     drop(admin);
     assert!(io.is_closed(), "the queues go with the admin queue");
-    for _ in 0..400 {
+    wait_for("something is left of the controller", || {
         let left = target.connections(0).len() + target.connections(1).len();
-        if left == 0 && target.on(0, |target| target.away().is_empty()) {
-            return;
-        }
-        pause(Duration::from_millis(25));
-    }
-    panic!("something is left of the controller");
+        left == 0 && target.has_none_away()
+    });
 }
 
 #[test]
@@ -345,15 +357,9 @@ fn a_queue_that_is_away_is_connected_again_once_it_is_gone() {
     let done = second.connect(1, 32, &common::volume_nqn(), cntlid);
     assert_eq!(done.status, Status::COMMAND_SEQUENCE_ERROR.with_dnr());
     drop(io);
-    for _ in 0..400 {
-        if target.on(0, |target| target.away().is_empty()) {
-            let mut io = attach_io(target.address, Link0::default(), 32, cntlid, 1);
-            assert!(io.read_blocks(0, 1, BLOCK).status.is_success());
-            return;
-        }
-        pause(Duration::from_millis(25));
-    }
-    panic!("the queue is not given free");
+    wait_for("the queue is not given free", || target.has_none_away());
+    let mut io = attach_io(target.address, Link0::default(), 32, cntlid, 1);
+    assert!(io.read_blocks(0, 1, BLOCK).status.is_success());
 }
 
 #[test]

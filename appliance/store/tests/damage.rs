@@ -116,16 +116,23 @@ fn devices_of_impossible_sizes_are_refused() {
     assert!(matches!(error, StoreError::PoolSize { len_bytes, .. } if len_bytes == 8 << 20));
 }
 
-#[test]
-fn a_newer_format_is_refused() {
-    let mut world = with_data(1);
+/// A pool whose first superblock says that it has this version, and needs a reader of that one.
+fn of_version(version: u16, minimum: u16) -> World {
+    let world = with_data(1);
     let disk = world.disk("pool");
     let mut block = disk.bytes(0..4096);
-    block[12..16].copy_from_slice(&[9, 0, 8, 0]);
+    block[12..14].copy_from_slice(&version.to_le_bytes());
+    block[14..16].copy_from_slice(&minimum.to_le_bytes());
     block[8..12].fill(0);
     let crc = store::crc32c(&block);
     block[8..12].copy_from_slice(&crc.to_le_bytes());
     disk.corrupt(0, &block);
+    world
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let mut world = of_version(9, 8);
     let expected = StoreError::NewerFormat {
         path: path(),
         version: 9,
@@ -141,14 +148,7 @@ fn a_newer_format_is_refused() {
 
 #[test]
 fn an_older_format_is_refused() {
-    let mut world = with_data(1);
-    let disk = world.disk("pool");
-    let mut block = disk.bytes(0..4096);
-    block[12..16].copy_from_slice(&[1, 0, 1, 0]);
-    block[8..12].fill(0);
-    let crc = store::crc32c(&block);
-    block[8..12].copy_from_slice(&crc.to_le_bytes());
-    disk.corrupt(0, &block);
+    let mut world = of_version(1, 1);
     let expected = StoreError::OlderFormat {
         path: path(),
         version: 1,

@@ -12,15 +12,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use reactor::sync::Credits;
-use store::{Changes, Cluster};
+use store::Changes;
 
 use crate::commit::Mark;
 use crate::core::Core;
 use crate::error::VolumeError;
-use crate::index::{Backing, Index, Pending};
+use crate::index::{Backing, Pending};
 use crate::metrics::add;
 use crate::mutation::{self, Mutation};
-use crate::pages::{CLUSTER_PAGES, bits};
 
 use super::fold::{Folded, Work};
 use super::plan::{ClusterPlan, Plan};
@@ -183,20 +182,14 @@ impl Core {
             index.settle_page(item.page, item.entry.lsn);
         }
         index.settle_zeros(fold.cluster, fold.zero);
-        let newer_direct = |index: &Index, cluster: Cluster, data: u64| {
-            bits(data).any(|slot| {
-                let entry = index.page(fold.cluster * CLUSTER_PAGES + slot as u64);
-                entry.is_some_and(|entry| entry.direct_place() == Some(cluster))
-            })
-        };
         let Some(state) = index.cluster(fold.cluster) else {
             return;
         };
-        let (data, pending) = (state.data, state.pending);
+        let pending = state.pending;
         let is_used = pending.is_some_and(|pending| {
             pending.in_flight() != 0
                 || pending.last_lsn > cut_lsn
-                || newer_direct(&index, pending.cluster, data)
+                || index.names(fold.cluster, pending.cluster)
         });
         let Some(state) = index.cluster_mut(fold.cluster) else {
             return;

@@ -33,8 +33,6 @@ pub(super) struct Work {
     carry: u64,
     /// A page to be written as explicit zeros, so that a cluster somebody counts on stays mapped.
     keep_slot: Option<usize>,
-    allocated: Option<Cluster>,
-    freed: Option<Cluster>,
 }
 
 /// One cluster whose data is on the device.
@@ -49,14 +47,12 @@ pub(super) struct Folded {
     pub freed: Option<Cluster>,
 }
 
-/// What happens to the cluster of the map.
-struct Choice {
-    location: Option<Cluster>,
-    allocated: Option<Cluster>,
-    freed: Option<Cluster>,
-}
-
 impl Work {
+    /// Whether the map names another cluster than before, or one where it named none.
+    fn is_moved(&self) -> bool {
+        self.location != self.before.location
+    }
+
     /// Pages to be written.
     pub fn page_count(&self) -> usize {
         self.items.len()
@@ -87,24 +83,19 @@ impl Core {
             self.settle_nothing(plan);
             return Ok(None);
         }
-        let choice = self.choose(plan, &items, &before)?;
-        let zero = plan.zero;
-        let moved = choice.location != before.location && before.location.is_some();
+        let location = self.choose(plan, &items, &before)?;
         let mut work = Work {
             cluster: plan.cluster,
-            location: choice.location,
-            zero,
+            location: Some(location),
+            zero: plan.zero,
             carry: 0,
             keep_slot: None,
-            allocated: choice.allocated,
-            freed: choice.freed,
             before,
             items,
         };
-        if moved && work.location.is_some() {
+        if work.is_moved() {
             work.carry = self.carry_mask(&work);
-        }
-        if work.location == work.before.location && self.would_be_empty(&work) {
+        } else if self.would_be_empty(&work) {
             self.empty_cluster(&mut work);
         }
         Ok(Some(work))
@@ -126,14 +117,9 @@ impl Core {
         let Some(state) = index.cluster(cluster) else {
             return;
         };
-        let named_by = |page| index.page(page).and_then(|entry| entry.direct_place());
-        let is_named = |place| {
-            let mut pages = bits(state.data).map(|slot| cluster * CLUSTER_PAGES + slot as u64);
-            pages.any(|page| named_by(page) == Some(place))
-        };
         // While others count on a place, a fresh cluster stays theirs.
         let wanted = before.location.is_none() && (state.data != 0 || state.in_flight > 0);
-        let is_unused = |place: &Cluster| !wanted && !is_named(*place);
+        let is_unused = |place: &Cluster| !wanted && !index.names(cluster, *place);
         let pending = state.pending.filter(|pending| pending.in_flight() == 0);
         let pending = pending.map(|pending| pending.cluster).filter(is_unused);
         let mut unused = state.superseded.clone();
@@ -166,7 +152,7 @@ impl Core {
         plan: &ClusterPlan,
         items: &[Item],
         before: &Entry,
-    ) -> Result<Choice, VolumeError> {
+    ) -> Result<Cluster, VolumeError> {
         let mut index = self.index.borrow_mut();
         let state = index
             .cluster_mut(plan.cluster)
@@ -186,12 +172,7 @@ impl Core {
         {
             pending.used |= to_write;
         }
-        let is_moved = before.location != Some(location);
-        Ok(Choice {
-            location: Some(location),
-            allocated: is_moved.then_some(location),
-            freed: before.location.filter(|_| is_moved),
-        })
+        Ok(location)
     }
 
     /// The place for pages of a cluster that is not in the map and has them in the journal only.
@@ -249,7 +230,7 @@ impl Core {
         }
         state.unmapping = true;
         state.backing = Backing::None;
-        work.freed = work.location.take();
+        work.location = None;
     }
 
     /// Writes a cluster's pages and makes its entry. Errors: the device does not take a write.
@@ -258,13 +239,15 @@ impl Core {
         if let Some(location) = work.location {
             entry = self.write_pages(&work, location).await?;
         }
+        let if_moved = |location: Option<Cluster>| location.filter(|_| work.is_moved());
+        let (allocated, freed) = (if_moved(work.location), if_moved(work.before.location));
         Ok(Folded {
             cluster: work.cluster,
             entry,
             settled: work.items,
             zero: work.zero,
-            allocated: work.allocated,
-            freed: work.freed,
+            allocated,
+            freed,
         })
     }
 

@@ -133,6 +133,13 @@ impl Index {
         self.clusters.get_mut(cluster)
     }
 
+    /// Whether an entry of this cluster says that its data is in `place`.
+    pub fn names(&self, cluster: u64, place: Cluster) -> bool {
+        let data = self.cluster(cluster).map_or(0, |state| state.data);
+        let mut pages = bits(data).map(|slot| cluster * CLUSTER_PAGES + slot as u64);
+        pages.any(|page| self.page(page).and_then(|entry| entry.direct_place()) == Some(place))
+    }
+
     pub fn clusters(&self) -> impl Iterator<Item = (u64, &DirtyCluster)> {
         self.clusters.iter()
     }
