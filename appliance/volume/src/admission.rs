@@ -16,7 +16,7 @@ use crate::metrics::add;
 use crate::pages::PAGE;
 
 /// Writers are slowed from this fill on, in percent of the ring.
-const SOFT_PERCENT: u64 = 60;
+pub(crate) const SOFT_PERCENT: u64 = 70;
 /// Writers wait from this fill on.
 const HARD_PERCENT: u64 = 85;
 /// Pages written directly since the last cut from which on a flush cycle runs (64 MiB): until then
@@ -99,7 +99,7 @@ impl Core {
         let _turn = self.admission.turn.lock().await;
         while !self.has_room(&need) {
             self.check_writable()?;
-            self.flusher.kick();
+            self.flusher.kick_for_room();
             self.admission.space.notified().await;
         }
         self.metrics.admission_wait.record_since(start);
@@ -116,6 +116,7 @@ impl Core {
     pub fn wants_cycle(&self) -> bool {
         let index = self.index.borrow();
         self.journal_fill_percent() > self.limits.flush_percent
+            || index.is_short_of_memory()
             || index.page_count() * 2 > self.limits.pages
             || index.cluster_count() * 2 > self.limits.clusters
             || self.flusher.direct_pages.get() > DIRECT_PAGES_MAX
@@ -130,7 +131,7 @@ impl Core {
         if fill <= SOFT_PERCENT {
             return;
         }
-        self.flusher.kick();
+        self.flusher.kick_for_room();
         let over = (fill - SOFT_PERCENT).min(HARD_PERCENT - SOFT_PERCENT) as u32;
         reactor::time::sleep(MAX_PACE * over / (HARD_PERCENT - SOFT_PERCENT) as u32).await;
     }

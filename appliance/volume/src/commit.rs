@@ -502,7 +502,7 @@ impl Core {
             if position + len_bytes - journal.tail.get().end <= self.ring.len_bytes() {
                 break position;
             }
-            self.flusher.kick();
+            self.flusher.kick_for_room();
             self.admission.space.notified().await;
         };
         let mut body = batch.body.borrow_mut();
@@ -615,7 +615,7 @@ impl Core {
         }
         self.flusher.has_dirty.notify_one();
         if self.wants_cycle() {
-            self.flusher.kick();
+            self.flusher.kick_for_room();
         }
     }
 

@@ -10,20 +10,21 @@ use std::task::{Context, Poll};
 use super::arena::{Arena, Buf, BufId};
 use super::waiters::Waiters;
 
-pub(super) const CLASSES: usize = 5;
+pub(super) const CLASSES: usize = 6;
 
 /// Sizes of the classes. The largest has room for headers beside 1 MiB of data.
 const CLASS_BYTES: [usize; CLASSES] = [
     4 << 10,
     16 << 10,
     64 << 10,
+    128 << 10,
     256 << 10,
     (1 << 20) + (8 << 10),
 ];
 
-/// Part of a pool's memory for each class, in sixteenths. What the first four leave over (also by
-/// rounding) goes to 4 KiB buffers.
-const CLASS_SIXTEENTHS: [usize; CLASSES] = [3, 2, 2, 4, 5];
+/// Part of a pool's memory for each class, in sixteenths. What the others leave over (also by
+/// rounding) goes to 4 KiB buffers, of which most are payloads that wait for the flusher.
+const CLASS_SIXTEENTHS: [usize; CLASSES] = [6, 1, 1, 2, 1, 5];
 
 /// The longest buffer there is.
 pub const MAX_BUF_BYTES: usize = CLASS_BYTES[CLASSES - 1];
@@ -59,9 +60,10 @@ struct Class {
 }
 
 impl BufPool {
-    /// Reserves `bytes_total` bytes (at least 4 MiB) and cuts them into buffers: 3/16 in 4 KiB,
-    /// 2/16 in 16 KiB, 2/16 in 64 KiB, 4/16 in 256 KiB, 5/16 in 1 MiB + 8 KiB. Memory is committed
-    /// when first touched, a core's own pools at its start (its ring pins them). `InvalidInput` when smaller or above 1 TiB.
+    /// Reserves `bytes_total` bytes (at least 4 MiB) and cuts them into buffers: 6/16 in 4 KiB,
+    /// 1/16 in 16 KiB, 1/16 in 64 KiB, 2/16 in 128 KiB, 1/16 in 256 KiB, 5/16 in 1 MiB + 8 KiB.
+    /// Memory is committed when first touched, a core's own pools at its start (its ring pins them).
+    /// `InvalidInput` when smaller or above 1 TiB.
     pub fn new(bytes_total: usize, name: &str) -> io::Result<BufPool> {
         if !(MIN_POOL_BYTES..=1 << 40).contains(&bytes_total) {
             return Err(io::Error::new(

@@ -54,10 +54,11 @@ pub async fn open(
 /// Payloads in memory that each of `files` pools may keep until they are in their clusters.
 ///
 /// A payload lies in the memory of the core whose connection received it, and with spread
-/// connections one core may receive for all pools. Half of its memory stays free for requests.
+/// connections one core may receive for all pools. Half of its memory stays free for requests, and
+/// with one pool a sixth of its buffers of 4 KiB (six sixteenths of the memory), too.
 pub fn payload_bytes(files: usize) -> usize {
     let memory = reactor::buf::pool().capacity_bytes();
-    (memory / 4).min(memory / 2 / files.max(1))
+    (memory / 16 * 5).min(memory / 2 / files.max(1))
 }
 
 async fn open_engine(

@@ -11,7 +11,6 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use reactor::sync::Credits;
 use store::Changes;
 
 use crate::commit::Mark;
@@ -23,9 +22,8 @@ use crate::mutation::{self, Mutation};
 
 use super::fold::{Folded, Work};
 use super::plan::{ClusterPlan, Plan};
+use super::window::Window;
 
-/// Clusters whose data is written at the same time.
-const MAX_PARALLEL: usize = 64;
 /// Pages looked up or settled in the time that one takes to be written.
 const CHEAP_PAGES: usize = 4;
 /// Clusters a leaf of the map describes: the unit of a publish's size.
@@ -44,11 +42,12 @@ impl Core {
         }
         // crash here: the old map; the journal holds everything up to the cut, durable.
         reactor::crash_point("flush::after_cut");
+        let window = Window::new(self, plan.clusters.len());
         let mut first = 0;
         while first < plan.clusters.len() {
             let count = self.step_len(&plan.clusters[first..]);
             let is_last = first + count == plan.clusters.len();
-            let folded = self.fold_all(&plan, first..first + count).await?;
+            let folded = self.fold_all(&plan, first..first + count, &window).await?;
             if !is_last {
                 // Records behind the old tail may name the clusters that this takes out of the map.
                 abandoned.extend(folded.iter().filter_map(|fold| fold.freed));
@@ -90,6 +89,7 @@ impl Core {
         self: &Rc<Self>,
         plan: &Plan,
         range: std::ops::Range<usize>,
+        window: &Window,
     ) -> Result<Vec<Folded>, VolumeError> {
         let mut todo = Vec::with_capacity(range.len());
         for cluster in &plan.clusters[range] {
@@ -101,7 +101,7 @@ impl Core {
         }
         // The device sees ascending addresses.
         todo.sort_unstable_by_key(|work| work.target());
-        let folded = self.write_all(todo).await?;
+        let folded = self.write_all(todo, window).await?;
         // crash here: the old map; pages torn in place are shadowed by the journal.
         reactor::crash_point("flush::after_data");
         for fold in &folded {
@@ -115,12 +115,15 @@ impl Core {
     /// Writes clusters, as many at the same time as the window lets: the next one begins when any
     /// of them is done. (Waiting for the oldest one left a disk idle: 4 KiB random writes
     /// beyond the journal +8 % [0 - 13], their p99 from 1.15 to 0.84 ms.)
-    async fn write_all(self: &Rc<Self>, todo: Vec<Work>) -> Result<Vec<Folded>, VolumeError> {
+    async fn write_all(
+        self: &Rc<Self>,
+        todo: Vec<Work>,
+        window: &Window,
+    ) -> Result<Vec<Folded>, VolumeError> {
         let count = todo.len();
         let done = Rc::new(RefCell::new(Ok(Vec::with_capacity(count))));
-        let window = Credits::new(MAX_PARALLEL);
         for work in todo {
-            let place = window.acquire(1).await;
+            let place = window.enter(self).await;
             if done.borrow().is_err() {
                 break;
             }
@@ -136,7 +139,7 @@ impl Core {
                 drop(place);
             }));
         }
-        let _all = window.acquire(MAX_PARALLEL).await;
+        window.all_done().await;
         done.replace(Ok(Vec::new()))
     }
 

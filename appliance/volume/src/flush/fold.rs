@@ -12,7 +12,7 @@ use store::{CLUSTER_BLOCKS, Cluster, Entry, crc32c};
 
 use crate::core::Core;
 use crate::error::VolumeError;
-use crate::index::{Backing, DirtyCluster, PayloadId, Pending, Source};
+use crate::index::{Backing, DirtyCluster, Pending, Source};
 use crate::metrics::add;
 use crate::pages::{CLUSTER_PAGES, PAGE, PAGE_BYTES, bit_of, bits, slot_of};
 use crate::read::{READ_TRIES, is_intact};
@@ -234,7 +234,11 @@ impl Core {
     }
 
     /// Writes a cluster's pages and makes its entry. Errors: the device does not take a write.
-    pub(super) async fn write_cluster(self: Rc<Self>, work: Work) -> Result<Folded, VolumeError> {
+    pub(super) async fn write_cluster(
+        self: Rc<Self>,
+        mut work: Work,
+    ) -> Result<Folded, VolumeError> {
+        self.leave_out_replaced(&mut work.items);
         let mut entry = Entry::EMPTY;
         if let Some(location) = work.location {
             entry = self.write_pages(&work, location).await?;
@@ -249,6 +253,19 @@ impl Core {
             allocated,
             freed,
         })
+    }
+
+    /// Leaves to the next cycle what has been written again since the plan was made, as
+    /// [`Core::items_of`] does. All of it stays when nothing else would be left: somebody may count
+    /// on the cluster.
+    fn leave_out_replaced(&self, items: &mut Vec<Item>) {
+        let index = self.index.borrow();
+        let is_left = |item: &Item| {
+            item.entry.direct_place().is_some() || index.page(item.page) == Some(item.entry)
+        };
+        if items.iter().any(is_left) {
+            items.retain(is_left);
+        }
     }
 
     async fn write_pages(&self, work: &Work, location: Cluster) -> Result<Entry, VolumeError> {
@@ -293,51 +310,63 @@ impl Core {
                 rest = &rest[1..];
                 continue;
             }
-            let (mut list, mut count) = self.memory_run(rest);
-            if count == 0 {
-                count = self.device_run(rest);
-                list = self.read_items(&rest[..count]).await;
-                if list.is_empty() && count > 1 {
-                    // Page by page, so that one bad page does not take the others along.
-                    count = 1;
-                    list = self.read_items(&rest[..1]).await;
-                }
-            }
+            let list = self.gather(adjacent(rest, location)).await;
+            let count = (list.len_bytes() / PAGE_BYTES).max(1);
+            self.give_way(count).await;
             if list.is_empty() {
                 self.count_lost(first.page);
-            }
-            self.give_way(count).await;
-            if !list.is_empty() {
+            } else {
                 self.write_run(location, slot_of(first.page), list).await?;
             }
-            rest = &rest[count..];
+            let (done, next) = rest.split_at(count);
+            let mut index = self.index.borrow_mut();
+            done.iter()
+                .for_each(|item| index.note_written(item.entry.source));
+            rest = next;
         }
         Ok(())
     }
 
-    /// The leading items that are adjacent and in memory.
-    fn memory_run(&self, items: &[Item]) -> (BufList, usize) {
-        let index = self.index.borrow();
+    /// The data of the leading ones of these adjacent items, from memory and from the device: up to
+    /// the first that cannot be had now. Empty when the device does not give the first one back.
+    async fn gather(&self, items: &[Item]) -> BufList {
         let mut list = BufList::new();
-        for (offset, item) in items.iter().enumerate() {
-            let Source::Journal { payload, .. } = item.entry.source else {
-                break;
-            };
-            if payload == PayloadId::NONE {
-                break;
+        let (mut rest, mut most, mut holds_scratch) = (items, items.len(), false);
+        while let Some(item) = rest.first() {
+            if let Some(buf) = self.in_memory(item) {
+                list.push(buf);
+                rest = &rest[1..];
+                continue;
             }
-            let is_next = item.page == items[0].page + offset as u64;
-            // Once the entry is gone its payload's place may be another's.
-            if !is_next || index.page(item.page) != Some(item.entry) {
-                break;
-            }
-            let Some(buf) = index.payload(item.page, payload) else {
-                break;
+            let count = self.device_run(rest).min(most);
+            // Who holds scratch memory must not wait for more of it: others do as we do.
+            let scratch = match holds_scratch {
+                false => Some(reactor::buf::engine_alloc(count * PAGE_BYTES).await),
+                true => reactor::buf::engine_pool().try_alloc(count * PAGE_BYTES),
             };
-            list.push(buf);
+            let Some(scratch) = scratch else { break };
+            match self.read_items(&rest[..count], scratch).await {
+                Some(buf) => {
+                    list.push(buf);
+                    (rest, holds_scratch) = (&rest[count..], true);
+                }
+                // Page by page, so that one bad page does not take the others along.
+                None if count > 1 => most = 1,
+                None => break,
+            }
         }
-        let count = list.len();
-        (list, count)
+        list
+    }
+
+    /// The data of an item whose payload is retained.
+    fn in_memory(&self, item: &Item) -> Option<Buf> {
+        let Source::Journal { payload, .. } = item.entry.source else {
+            return None;
+        };
+        let index = self.index.borrow();
+        // Once the entry is gone its payload's place may be another's.
+        let is_current = index.page(item.page) == Some(item.entry);
+        is_current.then(|| index.payload(item.page, payload))?
     }
 
     /// Where an item is on the device now.
@@ -361,23 +390,22 @@ impl Core {
             .count()
     }
 
-    /// Reads adjacent items that lie together on the device. Empty when it does not give them back
+    /// Reads adjacent items that lie together on the device. None when it does not give them back
     /// as they were written.
-    async fn read_items(&self, items: &[Item]) -> BufList {
+    async fn read_items(&self, items: &[Item], into: Buf) -> Option<Buf> {
         let crcs = items.iter().map(|item| item.entry.crc);
-        let read = self.read_intact(self.place_of(&items[0]), crcs).await;
-        read.map_or_else(BufList::new, BufList::from)
+        self.read_intact(self.place_of(&items[0]), crcs, into).await
     }
 
-    /// Reads adjacent pages with these checksums. None when the device does not give them back in
+    /// Reads adjacent pages with these checksums into `buf`. None when the device does not give them back in
     /// several tries: an error or a misdirected read may be gone the next time, and what is given
     /// up here is lost.
     async fn read_intact(
         &self,
         offset: u64,
-        crcs: impl ExactSizeIterator<Item = u32> + Clone,
+        crcs: impl Iterator<Item = u32> + Clone,
+        mut buf: Buf,
     ) -> Option<Buf> {
-        let mut buf = reactor::buf::engine_alloc(crcs.len() * PAGE_BYTES).await;
         for _ in 0..READ_TRIES {
             let (result, read) = self.device.read(offset, buf).await;
             buf = read;
@@ -406,7 +434,8 @@ impl Core {
         };
         for slot in bits(work.carry) {
             let crc = std::iter::once(work.before.crc[slot]);
-            match self.read_intact(old.page_offset(slot), crc).await {
+            let buf = reactor::buf::engine_alloc(PAGE_BYTES).await;
+            match self.read_intact(old.page_offset(slot), crc, buf).await {
                 Some(buf) => self.write_run(location, slot, BufList::from(buf)).await?,
                 None => self.count_lost(work.cluster * CLUSTER_PAGES + slot as u64),
             }
@@ -428,6 +457,15 @@ impl Core {
             .await;
         result.map_err(|error| self.device_error("flush", error))
     }
+}
+
+/// The leading items that are adjacent and not in `location` yet.
+fn adjacent(items: &[Item], location: Cluster) -> &[Item] {
+    let is_next = |(offset, item): (usize, &Item)| {
+        item.page == items[0].page + offset as u64 && item.entry.direct_place() != Some(location)
+    };
+    let count = items.iter().enumerate().take_while(|at| is_next(*at));
+    &items[..count.count()]
 }
 
 /// The place of the newest direct write. There is another one only after a crash that left some

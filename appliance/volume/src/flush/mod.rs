@@ -1,12 +1,14 @@
 //! The flusher: moves what is dirty from the journal to the map, and frees journal space.
 //!
 //! `plan` says what one cycle writes, `fold` writes it and tells the map, `cycle` runs the steps
-//! in the order that a crash cannot hurt, `slice` how much of a turn it may take, `mod` says when.
+//! in the order that a crash cannot hurt, `slice` says how much of a turn it may take, `window` how
+//! much of the device, `mod` when.
 
 mod cycle;
 mod fold;
 mod plan;
 mod slice;
+mod window;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -60,6 +62,14 @@ impl Flusher {
         self.kicked.set(true);
         self.kick.notify_one();
         self.has_dirty.notify_one();
+    }
+
+    /// Asks for a cycle because room is short. One that runs makes some; what is missing then is
+    /// found out at its end.
+    pub fn kick_for_room(&self) {
+        if self.begun.get() == self.ended.get() {
+            self.kick();
+        }
     }
 
     /// Asks the flusher to end after the cycle that runs.
@@ -143,7 +153,10 @@ impl Core {
         flusher.begun.set(flusher.begun.get() + 1);
         let number = flusher.begun.get();
         let result = if self.check_writable().is_ok() {
-            self.cycle().await
+            self.index.borrow_mut().hold_payloads();
+            let result = self.cycle().await;
+            self.index.borrow_mut().let_payloads_go();
+            result
         } else {
             Ok(())
         };
@@ -156,6 +169,11 @@ impl Core {
             reactor::time::sleep(IDLE).await;
         }
         flusher.ended.set(number);
+        // Without anything completed meanwhile another cycle would find nothing to free.
+        let has_more = self.journal.completed_lsn() > self.journal.checkpoint_lsn();
+        if has_more && self.wants_cycle() {
+            flusher.kick();
+        }
         flusher.cycle_done.notify_all();
         self.admission.space.notify_all();
     }

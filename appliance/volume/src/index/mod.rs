@@ -98,6 +98,17 @@ impl Index {
         self.clusters.len()
     }
 
+    /// Whether a flush cycle should give back memory: a payload for which there is none has to be
+    /// read from the journal later.
+    pub fn is_short_of_memory(&self) -> bool {
+        self.payloads.is_short()
+    }
+
+    /// How many payloads could not be kept since the volume was opened.
+    pub fn payloads_refused(&self) -> u64 {
+        self.payloads.refused
+    }
+
     pub fn payload_bytes(&self) -> usize {
         self.payloads.bytes
     }
@@ -152,6 +163,24 @@ impl Index {
     /// The bytes of a page, when its payload is retained.
     pub fn payload(&self, page: u64, id: PayloadId) -> Option<Buf> {
         self.payloads.page(page, id)
+    }
+
+    /// A flush cycle begins: payloads that it has yet to write stay in memory until it ends.
+    pub fn hold_payloads(&mut self) {
+        self.payloads.hold();
+    }
+
+    /// The flush cycle has ended.
+    pub fn let_payloads_go(&mut self) {
+        self.payloads.let_go();
+    }
+
+    /// The flush cycle has written a page to its place that was at `source`. When another payload
+    /// has that one's number by now, it may be dropped instead: that costs a read, no more.
+    pub fn note_written(&mut self, source: Source) {
+        if let Source::Journal { payload, .. } = source {
+            self.payloads.note_written(payload);
+        }
     }
 
     /// Copies the bytes of a page, when its payload is retained. False when not.

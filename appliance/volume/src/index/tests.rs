@@ -87,6 +87,50 @@ fn payload_memory_is_dropped_oldest_first() {
 }
 
 #[test]
+fn memory_is_short_for_the_volume_that_has_it() {
+    let pool = BufPool::new(32 << 20, "test").expect("memory");
+    let budget = PayloadBudget::new(8 << 20);
+    let mut large = Index::new(100, (4096, 100), budget.clone());
+    let mut small = Index::new(100, (4096, 100), budget);
+    let keep = |index: &mut Index, page: u64| {
+        let id = index.retain(page, &buf(&pool, 1, 4096));
+        index.put(page, journal(page + 1, id));
+    };
+    (0..300).for_each(|page| keep(&mut small, page));
+    (0..1492).for_each(|page| keep(&mut large, page));
+    assert!(!large.is_short_of_memory(), "an eighth is left");
+    keep(&mut large, 1492);
+    assert!(large.is_short_of_memory());
+    assert!(!small.is_short_of_memory(), "its pages would not help");
+}
+
+#[test]
+fn while_a_cycle_runs_only_what_it_has_written_makes_room() {
+    let pool = BufPool::new(8 << 20, "test").expect("memory");
+    let mut index = Index::new(100, (100, 100), PayloadBudget::new(2 * 4096));
+    let keep = |index: &mut Index, page: u64| {
+        let id = index.retain(page, &buf(&pool, page as u8, 4096));
+        index.put(page, journal(page + 1, id));
+        id
+    };
+    let first = keep(&mut index, 0);
+    let second = keep(&mut index, 1);
+    assert!(!index.is_short_of_memory(), "too little for a cycle");
+    index.hold_payloads();
+    assert_eq!(keep(&mut index, 2), PayloadId::NONE, "the cycle needs both");
+    assert_eq!(index.payloads_refused(), 1);
+    index.note_written(journal(2, second).source);
+    let fourth = keep(&mut index, 3);
+    let is_kept = |index: &Index, page, id| index.payload(page, id).is_some();
+    assert!(is_kept(&index, 0, first) && is_kept(&index, 3, fourth));
+    assert!(!is_kept(&index, 1, second), "it is in its place");
+    assert_eq!(keep(&mut index, 4), PayloadId::NONE);
+    index.let_payloads_go();
+    let sixth = keep(&mut index, 5);
+    assert!(is_kept(&index, 5, sixth) && !is_kept(&index, 0, first));
+}
+
+#[test]
 fn a_shared_payload_lives_until_its_last_page_is_settled() {
     let pool = BufPool::new(8 << 20, "test").expect("memory");
     let mut index = Index::new(100, (100, 100), PayloadBudget::new(1 << 20));

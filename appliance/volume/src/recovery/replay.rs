@@ -84,7 +84,7 @@ fn limits_of(ring: &Ring) -> Limits {
     Limits {
         pages: (blocks * 2).clamp(16 << 10, 1 << 20),
         clusters: blocks.clamp(16 << 10, 256 << 10),
-        flush_percent: 40,
+        flush_percent: 50,
     }
 }
 
