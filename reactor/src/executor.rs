@@ -7,7 +7,8 @@
 //! 4. reap completions into a list, then wake their tasks (no task code runs while reaping);
 //! 5. fire timers, and release the tasks that asked for the next turn;
 //! 6. park in the kernel until the next completion, wake or timer, but only if nothing is ready,
-//!    nothing has happened for the spin time, and no device is being polled.
+//!    nothing has happened for the spin time (several, with a disk at work), and no device is being
+//!    polled.
 //!
 //! Steps 1 to 5 are [`Executor::turn`], which never blocks: a simulated world calls it alone.
 
@@ -36,6 +37,11 @@ const REMOTE_BUDGET: usize = 512;
 
 /// Timers fired per turn.
 const TIMER_BUDGET: usize = 1024;
+
+/// With a disk at work, a core polls for this many times its spin time before it parks: most disks
+/// answer sooner than that, and a parked core wakes late. Measured on a disk at depth 32: 4 KiB reads
+/// +17 % [9 - 22] and their p99 412 us in place of 738, random writes beyond the journal +4 % [2 - 6].
+const DISK_PATIENCE: u32 = 6;
 
 /// How long a dropped executor waits for the kernel to give back the buffers of operations in
 /// flight. After that their memory is leaked, never reused.
@@ -226,13 +232,21 @@ impl Executor {
         }
     }
 
+    /// How many spin times to wait for what is about to come.
+    fn patience(&self) -> u32 {
+        match self.core.ops.borrow().waits_for_disk() {
+            true => DISK_PATIENCE,
+            false => 1,
+        }
+    }
+
     /// Step 6. Sleeps until a completion, a wake or `deadline`, unless the spin time is not over
     /// or completions come only to those who look.
     fn park(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         let now = self.core.now();
         let may_park = match self.core.spin {
             Spin::Always => false,
-            Spin::For(spin) => now.duration_since(self.last_work) >= spin,
+            Spin::For(spin) => now.duration_since(self.last_work) >= spin * self.patience(),
         };
         if !may_park || self.core.backend().is_polling() {
             return Ok(());

@@ -76,6 +76,8 @@ pub(crate) struct OpTable {
     wakers: Vec<Waker>,
     orphans: Vec<Op>,
     in_flight: usize,
+    /// Those of them that a disk will complete, whatever peers do.
+    at_disks: usize,
 }
 
 impl OpTable {
@@ -86,12 +88,18 @@ impl OpTable {
             wakers: Vec::with_capacity(256),
             orphans: Vec::with_capacity(64),
             in_flight: 0,
+            at_disks: 0,
         }
     }
 
     /// Operations the backend has not completed yet.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// Whether a disk is at work on one of them.
+    pub(crate) fn waits_for_disk(&self) -> bool {
+        self.at_disks > 0
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -110,6 +118,7 @@ impl OpTable {
             (self.entries.len() - 1) as u32
         });
         let entry = &mut self.entries[index as usize];
+        self.at_disks += usize::from(!op.waits_for_peer());
         entry.op = Some(op);
         entry.state = State::Waiting(waker);
         self.in_flight += 1;
@@ -145,6 +154,7 @@ impl OpTable {
 
     fn complete(&mut self, key: OpKey, result: io::Result<Outcome>) {
         let entry = self.entry_mut(key);
+        let from_disk = entry.op.as_ref().is_some_and(|op| !op.waits_for_peer());
         match std::mem::replace(&mut entry.state, State::Vacant) {
             State::Submitted => entry.state = State::Done(result),
             State::Waiting(waker) => {
@@ -158,6 +168,7 @@ impl OpTable {
             State::Vacant | State::Done(_) => panic!("operation {key:?} completed twice"),
         }
         self.in_flight -= 1;
+        self.at_disks -= usize::from(from_disk);
     }
 
     /// The future is gone. Returns whether the backend should be asked to cancel.
@@ -205,6 +216,7 @@ impl OpTable {
 
     /// Takes the ops of everything in flight out of the table; their completions never come.
     pub(crate) fn forget_in_flight(&mut self, ops: &mut Vec<Op>) -> usize {
+        self.at_disks = 0;
         let in_flight = std::mem::take(&mut self.in_flight);
         for entry in &mut self.entries {
             if matches!(
@@ -391,5 +403,47 @@ impl Core {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Handle, SimHandle};
+
+    struct Number(u64);
+
+    impl SimHandle for Number {
+        fn id(&self) -> u64 {
+            self.0
+        }
+    }
+
+    fn handle() -> Handle {
+        Handle::sim(Box::new(Number(1)))
+    }
+
+    #[test]
+    fn only_what_a_disk_completes_counts_as_its_work() {
+        let mut ops = OpTable::new();
+        let waker = Waker::noop();
+        let socket = ops.insert(Op::Readable { socket: handle() }, waker.clone());
+        assert!(!ops.waits_for_disk(), "a peer may be silent for ever");
+        let sync = || Op::Sync { file: handle() };
+        let (first, second) = (
+            ops.insert(sync(), waker.clone()),
+            ops.insert(sync(), waker.clone()),
+        );
+        ops.complete(first, Ok(Outcome::Done));
+        // Nobody waits for the second one any more; the disk is at work on it all the same.
+        ops.orphan(second);
+        assert!(ops.waits_for_disk());
+        ops.complete(second, Ok(Outcome::Done));
+        assert!(!ops.waits_for_disk());
+        ops.complete(socket, Ok(Outcome::Done));
+        assert_eq!(ops.in_flight(), 0);
+        ops.insert(sync(), waker.clone());
+        ops.forget_in_flight(&mut Vec::new());
+        assert!(!ops.waits_for_disk());
     }
 }
