@@ -274,6 +274,19 @@ impl Snapshot {
         for (volume, counters) in self.served() {
             dirty.set(vec![("volume", &volume.name)], counters.dirty_pages as f64)?;
         }
+        let help = "Memory that holds the data of dirty pages";
+        let mut payload = Family::gauge(encoder, "bedplate_volume_payload_bytes", help)?;
+        for (volume, counters) in self.served() {
+            payload.set(
+                vec![("volume", &volume.name)],
+                counters.payload_bytes as f64,
+            )?;
+        }
+        let help = "Writes whose data found no such memory";
+        let mut refused = Family::counter(encoder, "bedplate_volume_payloads_refused", help)?;
+        for (volume, counters) in self.served() {
+            refused.count(vec![("volume", &volume.name)], counters.payloads_refused)?;
+        }
         let mut mapped = Family::gauge(
             encoder,
             "bedplate_volume_mapped_bytes",

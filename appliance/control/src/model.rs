@@ -149,6 +149,10 @@ pub struct VolumeCounters {
     pub journal_fill: f64,
     /// 4 KiB pages that are in the journal but not yet in their clusters.
     pub dirty_pages: u64,
+    /// Memory in which the data of dirty pages is kept, in bytes.
+    pub payload_bytes: u64,
+    /// Writes whose data found no such memory.
+    pub payloads_refused: u64,
     /// Finished flusher cycles.
     pub flush_cycles: u64,
     /// Reads refused because a checksum did not match.

@@ -131,6 +131,7 @@ impl Core {
             dirty_pages: index.page_count() as u64,
             dirty_pages_limit: self.limits.pages as u64,
             payload_bytes: index.payload_bytes() as u64,
+            payloads_refused: index.payloads_refused(),
             completed_lsn: self.journal.completed_lsn(),
             durable_lsn: self.journal.durable_lsn(),
             checkpoint_lsn: self.journal.checkpoint_lsn(),

@@ -135,6 +135,8 @@ pub struct Gauges {
     pub dirty_pages_limit: u64,
     /// Payload kept in memory for dirty pages.
     pub payload_bytes: u64,
+    /// Payloads for which there was no memory: the flusher reads them from the journal.
+    pub payloads_refused: u64,
     /// Highest LSN whose request may be acknowledged.
     pub completed_lsn: u64,
     /// Highest LSN known to survive power loss.

@@ -130,6 +130,8 @@ fn volume_counters(snapshot: &MetricsSnapshot) -> VolumeCounters {
         stages: stages(snapshot),
         journal_fill: gauges.journal_used_bytes as f64 / ring as f64,
         dirty_pages: gauges.dirty_pages,
+        payload_bytes: gauges.payload_bytes,
+        payloads_refused: gauges.payloads_refused,
         flush_cycles: snapshot.flush_cycles,
         corrupt_reads: snapshot.corrupt_reads,
     }

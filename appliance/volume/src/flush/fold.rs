@@ -397,9 +397,9 @@ impl Core {
         self.read_intact(self.place_of(&items[0]), crcs, into).await
     }
 
-    /// Reads adjacent pages with these checksums into `buf`. None when the device does not give them back in
-    /// several tries: an error or a misdirected read may be gone the next time, and what is given
-    /// up here is lost.
+    /// Reads adjacent pages with these checksums into `buf`. None when the device does not give them
+    /// back in several tries: an error or a misdirected read may be gone the next time, and what is
+    /// given up here is lost.
     async fn read_intact(
         &self,
         offset: u64,

@@ -14,6 +14,7 @@ use reactor::sync::{Credits, Guard};
 
 use crate::admission::SOFT_PERCENT;
 use crate::core::Core;
+use crate::pages::PAGE;
 
 /// The most clusters in flight.
 const MOST: usize = 64;
@@ -64,14 +65,14 @@ impl Window {
         drop(self.credits.acquire(MOST).await);
     }
 
-    /// Whether the hosts have used more of the journal's room than this cycle has done of its work,
-    /// or of the memory for payloads all.
+    /// Whether the hosts have used a larger part of the journal's room than this cycle has done of
+    /// its work, or all memory for payloads.
     fn is_behind(&self, core: &Core) -> bool {
         let refused = core.index.borrow().payloads_refused();
         let was_refused = self.refused.replace(refused) != refused;
         let room = (core.ring.len_bytes() / 100 * SOFT_PERCENT).saturating_sub(self.used_bytes);
-        let taken = core.journal.used_bytes() - self.used_bytes;
+        let taken = core.journal.used_bytes().saturating_sub(self.used_bytes);
         let done = self.begun.get() + self.total / SLACK;
-        was_refused || taken / 4096 * self.total > room / 4096 * done
+        was_refused || taken / PAGE * self.total > room / PAGE * done
     }
 }
