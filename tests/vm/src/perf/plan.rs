@@ -13,6 +13,11 @@ pub(super) const PGBENCH: &str = "pgbench";
 /// redirect-on-write keeps a while.
 const POOL_ROOM_MIB: u64 = 256;
 
+/// What pgbench's tables take of the volume for each unit of its scale, MiB.
+const SCALE_MIB: u64 = 16;
+/// What PostgreSQL's log and the rest of its folder take while the tables are filled, MiB.
+const PG_LOG_MIB: u64 = 480;
+
 /// Every setting of a comparison. [`Plan::from_environment`] tells which variable is which.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Plan {
@@ -121,7 +126,22 @@ impl Plan {
             "none" => Vec::new(),
             jobs => jobs.split(',').map(str::to_owned).collect(),
         };
+        plan.check()?;
         Ok(plan)
+    }
+
+    /// Refuses what would fail minutes later.
+    fn check(&self) -> Result<()> {
+        let tables_mib = u64::from(self.pg_scale) * SCALE_MIB;
+        if self.pg_s > 0 && u64::from(self.volume_mib) < tables_mib + PG_LOG_MIB {
+            return Err(Error::Setting {
+                name: "VM_PERF_VOLUME_MIB",
+                value: self.volume_mib.to_string(),
+                expected: "at least 480, and 16 more for each VM_PERF_PG_SCALE: the log and the \
+                           tables of pgbench, which VM_PERF_PG_S=0 leaves out",
+            });
+        }
+        Ok(())
     }
 
     /// The words for `guest/perf.sh`.
@@ -229,6 +249,20 @@ fn set<T: FromStr>(name: &'static str, field: &mut T) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_volume_that_pgbench_would_overflow_is_refused_at_the_start() {
+        let plan = |volume_mib, pg_s| Plan {
+            volume_mib,
+            pg_s,
+            ..Plan::default()
+        };
+        for fits in [Plan::default(), plan(640, 10), plan(64, 0)] {
+            assert!(fits.check().is_ok(), "{fits:?}");
+        }
+        let error = plan(639, 10).check().expect_err("too small").to_string();
+        assert!(error.contains("VM_PERF_VOLUME_MIB is \"639\""), "{error}");
+    }
 
     #[test]
     fn the_sides_take_turns_at_going_first_and_pgbench_comes_last() {
