@@ -24,6 +24,8 @@ pub struct FileInfo {
     pub supports_discard: bool,
     /// Whether I/O goes past the page cache.
     pub is_direct: bool,
+    /// Whether it lies in memory (tmpfs): reading costs a copy and no waiting.
+    pub is_memory: bool,
     /// Whether reads and writes are polled for: a core with any of them in flight does not sleep.
     pub is_polled: bool,
     /// Whether reads and writes are NVMe commands past the block layer; the core does not sleep then

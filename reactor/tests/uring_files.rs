@@ -340,3 +340,23 @@ fn buffers_of_any_origin_carry_the_same_bytes() {
         }
     });
 }
+
+#[test]
+fn a_file_on_tmpfs_says_that_it_is_memory() {
+    let folder = Folder::new("on_disk");
+    let (on_disk, in_memory) = (
+        folder.file("pool"),
+        format!("/dev/shm/bedplate-reactor-{}", std::process::id()),
+    );
+    run(move || async move {
+        assert!(
+            !File::open(&on_disk, &create(1 << 20))
+                .unwrap()
+                .info()
+                .is_memory
+        );
+        let file = File::open(Path::new(&in_memory), &create(1 << 20)).unwrap();
+        std::fs::remove_file(&in_memory).unwrap();
+        assert!(file.info().is_memory);
+    });
+}

@@ -36,7 +36,7 @@ pub struct Geometry {
     pub is_block_device: bool,
     /// `discard` gives space back; otherwise it does nothing.
     pub supports_discard: bool,
-    /// It is memory of this process: reading from it costs a copy and nothing else.
+    /// It is memory, of this process or of a file system in memory: reading costs no waiting.
     pub is_memory: bool,
 }
 
@@ -99,7 +99,7 @@ impl Device {
             volatile_cache: info.volatile_cache,
             is_block_device: info.is_block_device,
             supports_discard: info.supports_discard,
-            is_memory: false,
+            is_memory: info.is_memory,
         };
         let backend = Backend::File(file);
         Ok(Device::new(

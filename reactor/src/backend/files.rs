@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use super::fixed::FixedSlot;
 use super::nvme::NvmePlace;
@@ -175,6 +176,11 @@ fn reserve(file: &File, path: &Path, len_bytes: u64) -> io::Result<()> {
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
+/// Whether the file's file system keeps it in memory. False when the kernel does not tell.
+fn lies_in_memory(file: &File) -> bool {
+    fstatfs(file).is_ok_and(|found| found.filesystem_type() == TMPFS_MAGIC)
+}
+
 fn describe(file: &File, is_direct: bool) -> io::Result<FileInfo> {
     let metadata = file.metadata()?;
     check_kind(&metadata)?;
@@ -199,6 +205,7 @@ fn describe(file: &File, is_direct: bool) -> io::Result<FileInfo> {
         supports_discard: !is_block_device
             || number("write_zeroes_max_bytes").is_some_and(|bytes| bytes > 0),
         is_direct,
+        is_memory: !is_block_device && lies_in_memory(file),
         is_polled: false,
         is_passthrough: false,
     })

@@ -255,6 +255,7 @@ mod tests {
             is_block_device: true,
             supports_discard: true,
             is_direct: true,
+            is_memory: false,
             is_polled: false,
             is_passthrough: false,
         }

@@ -357,6 +357,7 @@ impl State {
             is_block_device: entry.options.block_device,
             supports_discard: entry.options.supports_discard,
             is_direct: true,
+            is_memory: false,
             is_polled: false,
             is_passthrough: false,
         };
