@@ -41,6 +41,9 @@ fn written_data_is_read_back_and_lives_as_long_as_the_device() {
         run(&volume, Command::Flush).await.expect("flush");
         expect(&volume, 2, 1, 0).await;
         expect(&volume, 3, 1, 7).await;
+        let gauges = volume.metrics().gauges;
+        let kept = (gauges.payload_bytes, gauges.payloads_refused);
+        assert_eq!(kept, (0, 0), "none is kept, and none is missed");
         settled(&volume).await;
         expect(&volume, 100, 32, 8).await;
         expect(&volume, 1024, 256, 9).await;

@@ -45,7 +45,7 @@ impl Setup {
             .expect("a pool");
         let mut options = EngineOptions::new("steps");
         // As on a device that is not memory: what was written stays beside the journal.
-        options.payload_bytes = Some(reactor::buf::pool().capacity_bytes() / 4);
+        options.payloads_beside_memory = true;
         let (engine, _) = Engine::open_on(device.clone(), options)
             .await
             .expect("it opens");

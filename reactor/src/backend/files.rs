@@ -205,6 +205,7 @@ fn describe(file: &File, is_direct: bool) -> io::Result<FileInfo> {
         supports_discard: !is_block_device
             || number("write_zeroes_max_bytes").is_some_and(|bytes| bytes > 0),
         is_direct,
+        // A device's node lies on devtmpfs, which calls itself tmpfs.
         is_memory: !is_block_device && lies_in_memory(file),
         is_polled: false,
         is_passthrough: false,

@@ -66,7 +66,7 @@ pub(super) struct Payloads {
     /// While a cycle runs: slots of which it has written a page, with the generation they had.
     written: Option<VecDeque<(u32, u32)>>,
     pub(super) bytes: usize,
-    /// Payloads that could not be kept.
+    /// Payloads that could not be kept, of a pool that keeps any.
     pub(super) refused: u64,
     budget: Rc<PayloadBudget>,
 }
@@ -93,6 +93,9 @@ impl Payloads {
     }
 
     pub(super) fn add(&mut self, first_page: u64, buf: &Buf) -> PayloadId {
+        if self.budget.limit_bytes == 0 {
+            return PayloadId::NONE;
+        }
         let cost = buf.buffer_bytes();
         while !self.budget.take(cost) {
             if !self.evict() {
