@@ -154,18 +154,18 @@ fn written(found: &[(&str, u64)]) -> String {
 
 #[test]
 fn a_step_is_judged_both_ways() {
-    let budgets = toml::from_str(&written(&[("step", 1000), ("small", 67)])).expect("it is TOML");
-    for (found, is_kept, says) in [
-        (("step", 1050), true, "1.050"),
-        (("step", 1051), false, "over budget"),
-        (("step", 800), true, "0.800"),
-        (("step", 799), false, "can be tightened: write 799"),
-        (("small", 51), true, "0.761"),
-        (("small", 83), true, "1.239"),
-        (("small", 84), false, "over budget"),
-        (("new", 7), false, "no budget: write 7"),
-        (("new", 7), false, "step                 is no step"),
+    for (budgeted, found, is_kept, says) in [
+        (("step", 1000), ("step", 1050), true, "1.050"),
+        (("step", 1000), ("step", 1051), false, "over budget"),
+        (("step", 1000), ("step", 800), true, "0.800"),
+        (("step", 1000), ("step", 799), false, "write 799"),
+        (("small", 67), ("small", 51), true, "0.761"),
+        (("small", 67), ("small", 83), true, "1.239"),
+        (("small", 67), ("small", 84), false, "over budget"),
+        (("step", 1000), ("new", 7), false, "no budget: write 7"),
+        (("step", 1000), ("new", 7), false, "is no step"),
     ] {
+        let budgets = toml::from_str(&written(&[budgeted])).expect("it is TOML");
         let (table, kept) = judge(&[found], &budgets);
         assert!(
             kept == is_kept && table.contains(says),
