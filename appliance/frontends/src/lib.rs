@@ -11,10 +11,13 @@
 
 mod complaints;
 mod error;
+pub mod iscsi;
 mod metrics;
 pub mod nvme_tcp;
 pub mod nvmf;
 mod options;
+pub mod reservation;
+pub mod scsi;
 
 pub use error::FrontendError;
 pub use metrics::{ConnectionInfo, CounterValues, MetricsSnapshot};
