@@ -16,6 +16,7 @@ pub(crate) struct Memory {
     info: VolumeInfo,
     blocks: RefCell<FxHashMap<u64, Box<[u8]>>>,
     pub metrics: Metrics,
+    pub reservations: RefCell<Vec<u8>>,
 }
 
 impl Memory {
@@ -34,6 +35,7 @@ impl Memory {
             info,
             blocks: RefCell::default(),
             metrics: Metrics::default(),
+            reservations: RefCell::default(),
         }
     }
 

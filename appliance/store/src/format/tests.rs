@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::alloc_page::{PageIdentity, PageKind, TABLE_ENTRIES_PER_PAGE, TableEntry};
 use super::node::{INNER_FANOUT, LEAF_ENTRIES, NodeIdentity, NodePointer};
+use super::reservations::ReservationsPointer;
 use super::root::{Layer, PagePointer, Root, RootVolume};
 use super::superblock::{Superblock, SuperblockFault};
 use super::*;
@@ -82,6 +83,10 @@ fn volume(id: u64) -> RootVolume {
         settled: true,
         created_ms: 1_800_000_000_001,
         journal_salt: 0x0102_0304_0506_0708,
+        reservations: (id == 2).then_some(ReservationsPointer {
+            cluster: 77,
+            crc: 0xcafe_f00d,
+        }),
     }
 }
 
