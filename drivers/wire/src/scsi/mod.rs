@@ -4,6 +4,7 @@
 
 pub mod cdb;
 pub mod opcode;
+pub mod pr;
 pub mod sense;
 mod writer;
 
