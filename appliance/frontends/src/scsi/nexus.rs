@@ -7,6 +7,7 @@ use wire::scsi::Sense;
 use wire::scsi::sense::{DESCRIPTOR_BYTES_MAX, FIXED_BYTES};
 
 use super::attention::{Attention, Attentions};
+use super::copy::CopyRecords;
 use super::{AbortCause, LogicalUnit, NexusPort, PortNames};
 use crate::reservation::{Identity, Listener, Notice, Participant};
 
@@ -17,6 +18,7 @@ pub struct Nexus {
     names: PortNames,
     participant: Rc<Participant>,
     pub(super) attentions: Attentions,
+    pub(super) copies: CopyRecords,
     /// PREVENT ALLOW MEDIUM REMOVAL.
     pub(super) prevents_removal: Cell<bool>,
 }
@@ -41,6 +43,7 @@ impl Nexus {
                 names,
                 participant,
                 attentions,
+                copies: CopyRecords::default(),
                 prevents_removal: Cell::new(false),
             }
         })
@@ -63,11 +66,14 @@ impl Nexus {
 
     /// TAS of the control mode page: tasks that another nexus ended get status TASK ABORTED.
     pub fn reports_aborted_tasks(&self) -> bool {
-        false
+        self.unit.mode.get().reports_aborted
     }
 
     /// Sense data as bytes, in the format that the control mode page asks for. Returns the length.
     pub fn sense_bytes(&self, sense: &Sense, out: &mut [u8; SENSE_BYTES_MAX]) -> usize {
+        if self.unit.mode.get().descriptor_sense {
+            return sense.descriptors(out);
+        }
         out[..FIXED_BYTES].copy_from_slice(&sense.fixed());
         FIXED_BYTES
     }
