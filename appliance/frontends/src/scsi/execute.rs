@@ -131,10 +131,7 @@ impl Nexus {
 }
 
 /// GOOD with the parameter data that `build` writes, cut at the allocation length.
-pub(super) async fn parameters(
-    transfer: Transfer,
-    build: impl FnOnce(&mut Writer<'_>),
-) -> Outcome {
+pub(super) async fn parameters(transfer: Transfer, build: impl FnOnce(&mut Writer<'_>)) -> Outcome {
     let Transfer::ToHost { len_bytes } = transfer else {
         return Outcome::good();
     };
