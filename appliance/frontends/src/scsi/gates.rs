@@ -36,7 +36,8 @@ impl Nexus {
     /// Whether reservations of others allow it.
     pub(super) fn check_reservation(&self, guard: Guard) -> Result<(), Outcome> {
         let access = match guard {
-            Guard::Always | Guard::Own | Guard::Idle => return Ok(()),
+            Guard::Always | Guard::Own => return Ok(()),
+            Guard::Idle => Access::Other,
             Guard::Read => Access::Read,
             Guard::Write => Access::Write,
         };

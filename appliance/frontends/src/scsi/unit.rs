@@ -46,6 +46,7 @@ impl LogicalUnit {
     /// Tells the unit of one more port of its target; attaching through a port tells it, too.
     pub fn add_port(&self, target_port: u16) {
         self.groups.add(target_port);
+        self.reservations.offer_target_ports([target_port]);
     }
 
     /// Makes the unit known to the others of its core.
@@ -107,6 +108,7 @@ impl LogicalUnit {
     pub(super) fn set_back(&self) {
         self.is_stopped.set(false);
         self.mode.set(Mode::default());
+        self.reservations.reset();
         for nexus in self.nexuses() {
             nexus.prevents_removal.set(false);
         }
