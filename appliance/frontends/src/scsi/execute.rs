@@ -23,6 +23,7 @@ impl Nexus {
         let Ok(pass) = self.unit().gate.enter() else {
             return Sense::new(SenseKey::NOT_READY, SenseCode::NOT_READY).into();
         };
+        let _executing = self.executing();
         // What was allowed when the command came may be forbidden now that its data is here.
         if let Err(refused) = self.check_again(&plan) {
             return refused;

@@ -18,6 +18,8 @@ pub struct Nexus {
     names: PortNames,
     participant: Rc<Participant>,
     pub(super) attentions: Attentions,
+    /// Commands that are being executed.
+    in_flight: Cell<usize>,
     pub(super) copies: CopyRecords,
     /// PREVENT ALLOW MEDIUM REMOVAL.
     pub(super) prevents_removal: Cell<bool>,
@@ -43,6 +45,7 @@ impl Nexus {
                 names,
                 participant,
                 attentions,
+                in_flight: Cell::new(0),
                 copies: CopyRecords::default(),
                 prevents_removal: Cell::new(false),
             }
@@ -78,6 +81,12 @@ impl Nexus {
         FIXED_BYTES
     }
 
+    /// A command is executed until the guard is dropped.
+    pub(super) fn executing(&self) -> Executing<'_> {
+        self.in_flight.set(self.in_flight.get() + 1);
+        Executing(self)
+    }
+
     pub(super) fn close(&self) {
         if let Some(port) = self.port.upgrade() {
             port.close();
@@ -107,7 +116,22 @@ impl Listener for Nexus {
         }
     }
 
+    /// A host that is fenced must not write any more, not even when its session is gone and a
+    /// command of it is still in the volume.
     fn is_settled(&self) -> bool {
-        self.port.upgrade().is_none_or(|port| port.is_settled())
+        match self.port.upgrade() {
+            Some(port) => port.is_settled(),
+            None => self.in_flight.get() == 0,
+        }
+    }
+}
+
+/// A command that is being executed.
+pub(super) struct Executing<'a>(&'a Nexus);
+
+impl Drop for Executing<'_> {
+    fn drop(&mut self) {
+        let in_flight = &self.0.in_flight;
+        in_flight.set(in_flight.get().saturating_sub(1));
     }
 }
