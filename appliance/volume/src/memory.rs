@@ -16,6 +16,8 @@ use crate::status::Run;
 pub(crate) struct Memory {
     info: VolumeInfo,
     blocks: RefCell<FxHashMap<u64, Box<[u8]>>>,
+    /// Blocks that may be written before the pool counts as full.
+    room_blocks: u64,
     pub metrics: Metrics,
     pub reservations: RefCell<Vec<u8>>,
 }

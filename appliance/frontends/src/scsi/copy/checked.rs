@@ -2,16 +2,10 @@
 
 use std::rc::Rc;
 
-<<<<<<< HEAD
 use wire::scsi::data::copy::{
     Amount, CopyList, CopyTarget, HEADER_BYTES, ListIdUsage, Segment, TARGET_BYTES, split_segment,
 };
 use wire::scsi::{Sense, SenseCode};
-=======
-use wire::scsi::data::copy::{Amount, CopyList, CopyTarget, Segment, TARGET_BYTES, split_segment};
-use wire::scsi::sense::KeySpecific;
-use wire::scsi::{Sense, SenseCode, SenseKey};
->>>>>>> h-b
 
 use super::{SEGMENT_BYTES_MAX, SEGMENTS_MAX, TARGETS_MAX, aborted_at};
 use crate::scsi::{LogicalUnit, Nexus, identity};
@@ -80,34 +74,10 @@ fn targets(nexus: &Nexus, list: &[u8]) -> Result<Vec<Option<Rc<LogicalUnit>>>, S
     if targets.len() > TARGETS_MAX {
         return Err(Sense::illegal(SenseCode::TOO_MANY_TARGETS));
     }
-<<<<<<< HEAD
     let at = |index: usize| (HEADER_BYTES + index * TARGET_BYTES) as u16;
     let each = targets.iter().enumerate();
     each.map(|(index, bytes)| target(nexus, bytes, at(index)))
         .collect()
-=======
-    let mut found: [Option<CopyTarget<'_>>; TARGETS_MAX] = [None; TARGETS_MAX];
-    for (slot, bytes) in found.iter_mut().zip(targets) {
-        *slot = Some(CopyTarget::decode(bytes)?);
-    }
-    let (segments, count) = segments(list.segments)?;
-    let unit_of = |index: u16| {
-        let target = found.get(usize::from(index)).copied().flatten();
-        let target = target.ok_or(aborted(
-            SenseCode::COPY_TARGET_NOT_REACHABLE,
-            DESTINATION_AT,
-        ))?;
-        unit(nexus, &target)
-    };
-    let mut moves = Vec::with_capacity(count);
-    for segment in segments.iter().flatten() {
-        let (source, destination) = (unit_of(segment.source)?, unit_of(segment.destination)?);
-        let one = movement(segment, source, destination)?;
-        may_copy(nexus, &one)?;
-        moves.push(one);
-    }
-    Ok(moves)
->>>>>>> h-b
 }
 
 /// The unit that a descriptor at byte `at` of the list names: this one, or another of this core.
@@ -122,7 +92,6 @@ fn target(
     };
     let own = Some(nexus.unit()).filter(|unit| is_it(unit)).cloned();
     let found = own.or_else(|| nexus.unit().units()?.find(is_it));
-<<<<<<< HEAD
     if target.peripheral_type != 0 {
         return Err(Sense::invalid_parameter(at + 1, Some(4)));
     }
@@ -142,38 +111,6 @@ fn segments(list: &[u8]) -> Result<Vec<Segment>, Sense> {
         let (segment, after) = split_segment(rest)?;
         if segments.len() == SEGMENTS_MAX {
             return Err(Sense::illegal(SenseCode::TOO_MANY_SEGMENTS));
-=======
-    let unit = found.ok_or(aborted(
-        SenseCode::COPY_TARGET_NOT_REACHABLE,
-        DESTINATION_AT,
-    ))?;
-    let is_right = target.peripheral_type == 0 && target.block_bytes == unit.info().block_bytes;
-    if is_right {
-        Ok(unit)
-    } else {
-        Err(Sense::illegal(SenseCode::INVALID_PARAMETER))
-    }
-}
-
-fn movement(
-    segment: &Segment,
-    source: Rc<LogicalUnit>,
-    destination: Rc<LogicalUnit>,
-) -> Result<Move, Sense> {
-    let source_bytes = u64::from(source.info().block_bytes);
-    let destination_bytes = u64::from(destination.info().block_bytes);
-    let len_bytes = match segment.amount {
-        Amount::Blocks {
-            block_count,
-            of_destination,
-        } => {
-            let block_bytes = if of_destination {
-                destination_bytes
-            } else {
-                source_bytes
-            };
-            u64::from(block_count) * block_bytes
->>>>>>> h-b
         }
         segments.push(segment);
         rest = after;
@@ -227,9 +164,8 @@ fn amount(
             let block_bytes = u64::from(counted.info().block_bytes);
             let len_bytes = u64::from(block_count) * block_bytes;
             // What does not fill a block is neither padded nor kept for the next segment.
-            let is_whole = |unit: &LogicalUnit| {
-                len_bytes.is_multiple_of(unit.info().block_bytes.into())
-            };
+            let is_whole =
+                |unit: &LogicalUnit| len_bytes.is_multiple_of(unit.info().block_bytes.into());
             if !is_whole(source) || !is_whole(destination) {
                 return Err(aborted_at(SenseCode::INEXACT_SEGMENT, AMOUNT_AT.0));
             }

@@ -206,7 +206,15 @@ mod tests {
 
     #[test]
     fn pieces_cover_a_range_once_and_cut_only_its_ends_inside_a_block() {
-        let ranges = [0..0, 0..1, 0..512, 3..5, 511..513, 1..1024, 512..4 * PIECE_BYTES + 7];
+        let ranges = [
+            0..0,
+            0..1,
+            0..512,
+            3..5,
+            511..513,
+            1..1024,
+            512..4 * PIECE_BYTES + 7,
+        ];
         for range in ranges {
             let mut next = range.start;
             for piece in pieces(range.clone(), 512) {
@@ -214,7 +222,10 @@ mod tests {
                 let len_bytes = piece.end - piece.start;
                 assert!(len_bytes > 0 && len_bytes <= PIECE_BYTES);
                 let is_whole = piece.start % 512 == 0 && piece.end % 512 == 0;
-                assert!(is_whole || piece.start / 512 == (piece.end - 1) / 512, "{piece:?}");
+                assert!(
+                    is_whole || piece.start / 512 == (piece.end - 1) / 512,
+                    "{piece:?}"
+                );
                 next = piece.end;
             }
             assert_eq!(next, range.end);

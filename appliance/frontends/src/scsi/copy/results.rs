@@ -124,7 +124,11 @@ impl Record<'_> {
     pub fn end(mut self, failure: Option<Sense>) {
         if let Some(kept) = self.kept.take() {
             kept.failure.set(failure);
-            let state = if failure.is_some() { CopyState::FAILED } else { CopyState::DONE };
+            let state = if failure.is_some() {
+                CopyState::FAILED
+            } else {
+                CopyState::DONE
+            };
             kept.state.set(state);
         }
     }
