@@ -6,27 +6,38 @@ use std::sync::Arc;
 use reactor::buf::Buf;
 use rustc_hash::FxHashMap;
 
-use crate::compare::{check_pair, first_difference};
+use crate::compare::{check_pair, first_difference, or_into};
 use crate::error::VolumeError;
 use crate::metrics::Metrics;
-use crate::request::{Command, Completion, Request, Span, VolumeId, VolumeInfo};
+use crate::request::{BlockStatus, Command, Completion, Request, Span, VolumeId, VolumeInfo};
+use crate::status::Run;
 
 /// Logical blocks by number; a block not there reads as zeros.
 pub(crate) struct Memory {
     info: VolumeInfo,
     blocks: RefCell<FxHashMap<u64, Box<[u8]>>>,
+    /// Blocks that may be written before the pool counts as full.
+    room_blocks: u64,
     pub metrics: Metrics,
     pub reservations: RefCell<Vec<u8>>,
 }
 
 impl Memory {
     pub fn new(block_count: u64, block_bytes: u32) -> Self {
+        Self::numbered(1, block_count, block_bytes, u64::MAX)
+    }
+
+    /// The volume `number` of its pool, which has room for `room_blocks` blocks of it.
+    pub fn numbered(number: u8, block_count: u64, block_bytes: u32, room_blocks: u64) -> Self {
+        let (mut nguid, mut serial) = (*b"bedplate-nguid\0\0", *b"MEMORY0000000001    ");
+        nguid[15] = number - 1;
+        serial[15] = b'0' + number;
         let info = VolumeInfo {
-            id: VolumeId(1),
+            id: VolumeId(number.into()),
             name: Arc::from("memory"),
             uuid: *b"bedplate-memory\0",
-            nguid: *b"bedplate-nguid\0\0",
-            serial: *b"MEMORY0000000001    ",
+            nguid,
+            serial,
             block_count,
             block_bytes,
             volatile_cache: true,
@@ -34,6 +45,7 @@ impl Memory {
         Self {
             info,
             blocks: RefCell::default(),
+            room_blocks,
             metrics: Metrics::default(),
             reservations: RefCell::default(),
         }
@@ -56,6 +68,10 @@ impl Memory {
             }
             Command::Write { lba, data } => {
                 let span = info.payload(lba, &data)?;
+                if self.blocks.borrow().len() as u64 >= self.room_blocks {
+                    let pool = info.name.clone();
+                    return Err(VolumeError::PoolFull { pool });
+                }
                 self.store(span, &data);
                 Ok(None)
             }
@@ -87,11 +103,35 @@ impl Memory {
                 self.store(span, &write);
                 Ok(None)
             }
+            Command::Or { lba, mut data } => {
+                let span = info.payload(lba, &data)?;
+                let mut current = vec![0; data.len()];
+                self.load(span, &mut current);
+                or_into(data.as_mut(), &current);
+                self.store(span, &data);
+                Ok(None)
+            }
             Command::Verify { lba, block_count } => {
                 info.span(lba, block_count.into())?;
                 Ok(None)
             }
         }
+    }
+
+    /// As [`crate::Volume::block_status`]; a page is mapped when one of its blocks was written.
+    pub fn block_status(&self, lba: u64) -> Result<BlockStatus, VolumeError> {
+        self.info.span(lba, 1)?;
+        let blocks = self.blocks.borrow();
+        let page_blocks = u64::from(4096 / self.info.block_bytes);
+        let is_mapped = |page: u64| {
+            let mut lbas = page * page_blocks..(page + 1) * page_blocks;
+            lbas.any(|lba| blocks.contains_key(&lba))
+        };
+        let mut run = Run::default();
+        let end = self.info.block_count.div_ceil(page_blocks);
+        let mut pages = lba / page_blocks..end;
+        while pages.next().is_some_and(|page| run.add(is_mapped(page))) {}
+        Ok(run.status(lba, &self.info))
     }
 
     fn block_len(&self) -> usize {
