@@ -4,6 +4,7 @@ mod golden;
 mod malformed;
 mod nvme_rows;
 mod roundtrip;
+mod scsi;
 mod spec_bytes;
 mod tcp_rows;
 mod values;
