@@ -7,6 +7,7 @@ use anyhow::Context;
 use config::{AllowHosts, Config};
 use control::ControlError;
 use control::model::{Deleted, ListenerStatus, VolumeStatus};
+use frontends::reservation::Reservations;
 use frontends::{Directory, HostAccess, Placement, SubsystemOptions, Target, TargetOptions};
 use reactor::mailbox;
 use reactor::net::BoundSocket;
@@ -131,16 +132,18 @@ impl Core {
                 }
             }
         }
-        core.export_all()?;
+        core.export_all().await?;
         Ok(core)
     }
 
-    fn export_all(&self) -> anyhow::Result<()> {
+    async fn export_all(&self) -> anyhow::Result<()> {
         for pool in &self.pools {
             for volume in pool.engine.volumes() {
                 let name = volume.info().name.clone();
                 let options = self.subsystem_options(&name);
-                self.target.add_volume(volume, options).with_context(|| {
+                let reservations = Reservations::load(volume.clone()).await;
+                let added = self.target.add_volume(volume, reservations, options);
+                added.with_context(|| {
                     format!(
                         "volume '{name}' of pool '{}' cannot be exported",
                         pool.config.name
@@ -189,9 +192,9 @@ impl Core {
             journal_bytes: None,
         };
         let volume = pool.engine.create_volume(spec).await.map_err(refused)?;
-        let exported = self
-            .target
-            .add_volume(volume, self.subsystem_options(&name));
+        let reservations = Reservations::load(volume.clone()).await;
+        let options = self.subsystem_options(&name);
+        let exported = self.target.add_volume(volume, reservations, options);
         exported.map_err(|e| {
             let text = format!("volume '{name}' was made and is not exported: {e}");
             ControlError::Unavailable(text)
