@@ -56,7 +56,7 @@ impl Nexus {
             Command::Sanitize(fields) => {
                 drop(pass);
                 let work = Box::pin(sanitize::execute(self, fields, data));
-                unless(is_aborted, work).await
+                Box::pin(unless(is_aborted, work)).await
             }
             // The rest is rare: boxed, so that a read's future stays small.
             _ => Box::pin(self.execute_rare(plan, data, is_aborted)).await,
@@ -81,7 +81,9 @@ impl Nexus {
     ) -> Outcome {
         match plan.command {
             Command::WriteAtomic { blocks, .. } => rw::write(self, blocks, data).await,
-            Command::WriteVerify(fields) => compare::write_verify(self, fields, data, is_aborted).await,
+            Command::WriteVerify(fields) => {
+                compare::write_verify(self, fields, data, is_aborted).await
+            }
             Command::Verify(fields) => compare::verify(self, fields, data, is_aborted).await,
             Command::CompareAndWrite(blocks) => {
                 compare::compare_and_write(self, blocks, data).await
@@ -159,7 +161,10 @@ impl Nexus {
 }
 
 /// The outcome of `work`, which may be left when nobody wants it.
-async fn unless(is_aborted: IsAborted<'_>, mut work: Pin<Box<impl Future<Output = Outcome>>>) -> Outcome {
+async fn unless(
+    is_aborted: IsAborted<'_>,
+    mut work: Pin<Box<impl Future<Output = Outcome>>>,
+) -> Outcome {
     loop {
         match reactor::time::timeout(ABORT_PAUSE, work.as_mut()).await {
             Ok(outcome) => return outcome,
