@@ -252,7 +252,7 @@ async fn announce(
             ""
         };
         println!("\nvolume {}{note}:", volume.name);
-        for command in connect::info(&volume.name, &volume.nqn, &status.listeners).commands {
+        for command in connect::info(volume, &status.listeners).commands {
             println!("  {command}");
         }
     }
