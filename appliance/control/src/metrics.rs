@@ -13,8 +13,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::model::{
-    CoreStatus, DeviceCounters, IscsiCounters, OperationCounters, StageLatency, Status, VolumeCounters,
-    VolumeStatus,
+    CoreStatus, DeviceCounters, IscsiCounters, OperationCounters, StageLatency, Status,
+    VolumeCounters, VolumeStatus,
 };
 
 /// Renders `status` as Prometheus (OpenMetrics) text.

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use config::{ChapSecrets, IscsiConfig, ByteSize, Config, PoolConfig, PoolPlace};
+use config::{ByteSize, ChapSecrets, Config, IscsiConfig, PoolConfig, PoolPlace};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::statvfs;
 use serde::Serialize;
@@ -188,7 +188,10 @@ fn configured(config: &Config) -> Vec<Check> {
 fn secrets(iscsi: &IscsiConfig) -> Option<Check> {
     let path = iscsi.secrets.as_ref()?;
     let (verdict, detail) = match ChapSecrets::load(path) {
-        Ok(secrets) => (Verdict::Ok, format!("{} initiators", secrets.initiators.len())),
+        Ok(secrets) => (
+            Verdict::Ok,
+            format!("{} initiators", secrets.initiators.len()),
+        ),
         Err(e) => (Verdict::Problem, e.to_string()),
     };
     Some(Check::new("[iscsi] secrets", verdict, detail))
