@@ -3,6 +3,7 @@
 //! Source: SPC-4 and SBC-3.
 
 pub mod cdb;
+pub mod data;
 pub mod opcode;
 pub mod sense;
 mod writer;
