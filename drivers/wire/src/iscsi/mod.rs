@@ -14,7 +14,11 @@ pub mod codes;
 pub mod digest;
 mod error;
 mod frame;
+mod parts;
 pub mod pdu;
+pub mod text;
+mod to_initiator;
+mod to_target;
 
 pub use codes::{
     AsyncEvent, LoginStatus, LogoutReason, LogoutResult, RejectReason, Response, SnackType, Stage,
@@ -22,6 +26,7 @@ pub use codes::{
 };
 pub use error::PduError;
 pub use frame::{AHS_MAX_BYTES, DEFAULT_MAX_DATA_BYTES, Digests, Layout, Link, Receiver};
+pub use parts::{Extent, InitiatorNumbers, LoginFlags, Residual, TargetNumbers};
 pub use pdu::{
     AsyncMessage, Bhs, DataIn, DataOut, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse,
     NopIn, NopOut, Opcode, R2t, Reject, ScsiCommand, ScsiResponse, SnackRequest, TaskRequest,
