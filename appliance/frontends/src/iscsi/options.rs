@@ -1,8 +1,10 @@
 //! Options of the iSCSI target, with their limits; checked once, when the target is made.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::directory::Directory;
+use super::login::{ChapSecrets, DigestPolicy, Offer};
 use crate::error::FrontendError;
 use crate::options::within;
 
@@ -11,11 +13,22 @@ pub const IQN_PREFIX: &str = "iqn.2026-11.io.bedplate:";
 
 /// The name under which initiators find the volume `name`.
 pub fn volume_iqn(name: &str) -> String {
-    format!("{IQN_PREFIX}{name}")
+    // Names are compared in lower case.
+    format!("{IQN_PREFIX}{}", name.to_lowercase())
 }
 
 /// Tasks that immediate commands may have beside those of the command window.
 pub(crate) const IMMEDIATE_TASKS: u16 = 16;
+
+/// How initiators prove who they are.
+#[derive(Clone, Debug, Default)]
+pub enum Auth {
+    /// Not at all.
+    #[default]
+    None,
+    /// By CHAP, with these secrets; discovery too.
+    Chap(Arc<ChapSecrets>),
+}
 
 /// How the target behaves. Everything an initiator can make it hold is bounded by these.
 #[derive(Clone)]
@@ -43,6 +56,8 @@ pub struct Options {
     pub header_digest: bool,
     /// Agree to data digests when the initiator offers them.
     pub data_digest: bool,
+    /// How initiators prove who they are.
+    pub auth: Auth,
     /// Data of one PDU that comes in (MaxRecvDataSegmentLength), 512 bytes to 1 MiB.
     pub max_recv_data_segment_bytes: u32,
     /// Data of one sequence of PDUs (MaxBurstLength), up to 1 MiB.
@@ -79,6 +94,7 @@ impl Default for Options {
             linger: Duration::from_secs(2),
             header_digest: true,
             data_digest: true,
+            auth: Auth::None,
             max_recv_data_segment_bytes: 256 << 10,
             max_burst_bytes: 1 << 20,
             first_burst_bytes: 64 << 10,
@@ -135,6 +151,28 @@ impl Options {
         ];
         rows.into_iter()
             .try_for_each(|(option, value, lowest, highest)| within(option, value, lowest, highest))
+    }
+
+    /// What a login may settle on.
+    pub(super) fn offer(&self) -> Offer {
+        let digest = |allowed| match allowed {
+            true => DigestPolicy::Initiator,
+            false => DigestPolicy::Off,
+        };
+        Offer {
+            header_digest: digest(self.header_digest),
+            data_digest: digest(self.data_digest),
+            max_connections: self.max_session_connections,
+            initial_r2t: self.initial_r2t,
+            immediate_data: self.immediate_data,
+            max_recv_data_bytes: self.max_recv_data_segment_bytes,
+            max_burst_bytes: self.max_burst_bytes,
+            first_burst_bytes: self.first_burst_bytes,
+            max_outstanding_r2t: self.max_outstanding_r2t,
+            command_window: u32::from(self.queue_depth),
+            time2retain_s: 0,
+            ..Offer::default()
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::rc::{Rc, Weak};
 use reactor::sync::Notify;
 
 use super::connection::Connection;
+use super::login::Negotiated;
 use super::metrics::SessionInfo;
 use super::options::Options;
 use super::reason::CloseReason;
@@ -34,7 +35,7 @@ pub(super) struct Identity {
     pub portal: u16,
 }
 
-/// What a login settled for the whole session.
+/// What a login settled that commands look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Terms {
     pub max_burst_bytes: u32,
@@ -42,7 +43,18 @@ pub(super) struct Terms {
     pub initial_r2t: bool,
     pub immediate_data: bool,
     pub max_outstanding_r2t: u16,
-    pub max_connections: u16,
+}
+
+impl Terms {
+    fn of(negotiated: &Negotiated) -> Self {
+        Self {
+            max_burst_bytes: negotiated.max_burst_bytes,
+            first_burst_bytes: negotiated.first_burst_bytes,
+            initial_r2t: negotiated.initial_r2t,
+            immediate_data: negotiated.immediate_data,
+            max_outstanding_r2t: negotiated.max_outstanding_r2t,
+        }
+    }
 }
 
 /// One session, on the home core of its volume.
@@ -53,6 +65,8 @@ pub(super) struct Session {
     pub identity: Identity,
     pub tsih: u16,
     pub terms: Terms,
+    /// All that its leading login settled, for logins that join it.
+    pub negotiated: Negotiated,
     /// None in a discovery session, and once the session is over.
     nexus: RefCell<Option<Rc<Nexus>>>,
     pub table: RefCell<TaskTable>,
@@ -84,18 +98,19 @@ impl Session {
         target: &Target,
         unit: &Rc<Unit>,
         identity: Identity,
-        (tsih, first_cmd_sn): (u16, u32),
-        terms: Terms,
+        tsih: u16,
+        negotiated: Negotiated,
         seat: Seat,
     ) -> Rc<Self> {
-        let table = TaskTable::new(first_cmd_sn, target.options().queue_depth);
+        let table = TaskTable::new(negotiated.cmd_sn, target.options().queue_depth);
         let slots = table.slots();
         let session = Rc::new_cyclic(|this: &Weak<Self>| Self {
             this: this.clone(),
             target: target.clone(),
             unit: Rc::clone(unit),
             tsih,
-            terms,
+            terms: Terms::of(&negotiated),
+            negotiated,
             nexus: RefCell::default(),
             signals: (0..slots).map(|_| Rc::default()).collect(),
             queued: RefCell::new(VecDeque::with_capacity(slots)),
@@ -156,6 +171,16 @@ impl Session {
         connections.iter().find(|other| other.cid == cid).cloned()
     }
 
+    pub fn has_connection(&self, connection: &Rc<Connection>) -> bool {
+        let connections = self.connections.borrow();
+        connections.iter().any(|other| Rc::ptr_eq(other, connection))
+    }
+
+    /// The sum of something over the connections.
+    pub fn sum_of(&self, value: impl Fn(&Connection) -> usize) -> usize {
+        self.connections.borrow().iter().map(|one| value(one)).sum()
+    }
+
     pub fn connections(&self) -> Vec<Rc<Connection>> {
         self.connections.borrow().clone()
     }
@@ -189,6 +214,7 @@ impl Session {
         self.connections
             .borrow_mut()
             .retain(|other| !Rc::ptr_eq(other, connection));
+        self.settled.notify_all();
         let is_last = self.connections.borrow().is_empty();
         if is_last && self.joining.get() == 0 {
             self.ended.set(true);
@@ -294,10 +320,9 @@ impl Session {
     /// Commands of this connection that are with the unit.
     pub fn executing_of(&self, connection: &Rc<Connection>) -> usize {
         let table = self.table.borrow();
-        let own = table.used().filter(|(_, task)| {
-            let by = task.connection.as_ref();
-            task.phase == Phase::Executing && by.is_some_and(|by| Rc::ptr_eq(by, connection))
-        });
+        let own = table
+            .used()
+            .filter(|(_, task)| task.phase == Phase::Executing && task.is_of(connection));
         own.count()
     }
 

@@ -136,6 +136,12 @@ impl Task {
         self.header.opcode() == Opcode::SCSI_COMMAND
     }
 
+    /// Whether it came by this connection.
+    pub fn is_of(&self, connection: &Rc<Connection>) -> bool {
+        let by = self.connection.as_ref();
+        by.is_some_and(|by| Rc::ptr_eq(by, connection))
+    }
+
     /// Its header as a SCSI command's.
     pub fn command(&self) -> ScsiCommand {
         zerocopy::transmute!(self.header)
