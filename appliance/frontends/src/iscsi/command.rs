@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use reactor::buf::{Buf, MAX_BUF_BYTES};
 use wire::iscsi::{Opcode, RejectReason};
-use wire::scsi::{Sense, SenseKey};
+use wire::scsi::{Sense, SenseCode, SenseKey};
 
 use super::connection::Connection;
 use super::intake::{Incoming, Intake, Sink};
@@ -21,17 +21,16 @@ use crate::scsi::{Outcome, Transfer};
 
 /// Additional sense codes of RFC 7143 section 11.4.7.2, all with ABORTED COMMAND.
 pub(super) mod code {
-    pub const UNEXPECTED_UNSOLICITED_DATA: u16 = 0x0c0c;
-    pub const INCORRECT_AMOUNT_OF_DATA: u16 = 0x0c0d;
-    pub const PROTOCOL_SERVICE_CRC_ERROR: u16 = 0x4705;
+    use wire::scsi::SenseCode;
+
+    pub const UNEXPECTED_UNSOLICITED_DATA: SenseCode = SenseCode(0x0c0c);
+    pub const INCORRECT_AMOUNT_OF_DATA: SenseCode = SenseCode(0x0c0d);
+    pub const PROTOCOL_SERVICE_CRC_ERROR: SenseCode = SenseCode(0x4705);
 }
 
-/// INVALID FIELD IN COMMAND INFORMATION UNIT.
-const INVALID_INFORMATION_UNIT: u16 = 0x0e03;
-
 /// How a command ends that the transport itself has to fail.
-pub(super) fn aborted_command(asc_ascq: u16) -> Outcome {
-    Outcome::check(Sense::new(SenseKey::ABORTED_COMMAND, asc_ascq))
+pub(super) fn aborted_command(code: SenseCode) -> Outcome {
+    Outcome::check(Sense::new(SenseKey::ABORTED_COMMAND, code))
 }
 
 /// Takes a SCSI command with its immediate data.
@@ -158,7 +157,7 @@ impl Session {
     fn fault_of(&self, task: &Task, immediate: usize) -> Option<Outcome> {
         let command = task.command();
         if command.is_read() && command.is_write() {
-            let sense = Sense::new(SenseKey::ILLEGAL_REQUEST, INVALID_INFORMATION_UNIT);
+            let sense = Sense::illegal(SenseCode::INVALID_INFORMATION_UNIT);
             return Some(Outcome::check(sense));
         }
         let terms = &self.terms;

@@ -17,6 +17,7 @@ use super::closing;
 use super::greet::{self, Greeted};
 use super::handover::Handover;
 use super::intake::Intake;
+use super::login::TextExchange;
 use super::metrics::ConnectionInfo;
 use super::outbox::Outbox;
 use super::reason::{CloseReason, Socket};
@@ -39,7 +40,7 @@ pub(super) struct Connection {
     digests: Digests,
     /// The initiator's MaxRecvDataSegmentLength.
     pub peer_segment_bytes: Cell<u32>,
-    pub text: RefCell<TextState>,
+    pub text: TextState,
     /// When something was last heard of the initiator.
     pub heard: Cell<Instant>,
     /// Since when a sign of life is awaited.
@@ -90,6 +91,8 @@ impl Connection {
         let session = greeted.session;
         let target = session.target.clone();
         let slots = session.table.borrow().slots();
+        let unit = &session.unit;
+        let name = (!unit.is_discovery()).then(|| unit.iqn.clone());
         let connection = Rc::new(Self {
             id: target.next_connection_id(),
             cid: greeted.cid,
@@ -97,7 +100,7 @@ impl Connection {
             outbox: Outbox::new(slots, greeted.digests, greeted.stat_sn),
             digests: greeted.digests,
             peer_segment_bytes: Cell::new(greeted.peer_segment_bytes),
-            text: RefCell::default(),
+            text: RefCell::new(TextExchange::new(name)),
             heard: Cell::new(reactor::now()),
             pinged: Cell::new(None),
             last_ping: Cell::new(0),

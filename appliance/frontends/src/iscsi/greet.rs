@@ -360,7 +360,7 @@ impl Guest<'_> {
                 "login refused"
             );
         });
-        self.login.refuse(status)
+        Step::Refused(self.login.refuse(status))
     }
 
     async fn send(&self, reply: &Reply) -> Result<(), CloseReason> {
