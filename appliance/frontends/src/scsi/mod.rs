@@ -23,7 +23,7 @@ mod unit;
 mod units;
 
 pub use attention::Attention;
-pub use nexus::Nexus;
+pub use nexus::{Nexus, SENSE_BYTES_MAX};
 pub use outcome::Outcome;
 pub use plan::Plan;
 pub use unit::LogicalUnit;
