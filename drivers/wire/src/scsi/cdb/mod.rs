@@ -7,7 +7,7 @@
 pub mod block;
 pub mod control;
 
-pub use block::{ByteCheck, Blocks, Same, VerifyRange, WriteVerify};
+pub use block::{Blocks, ByteCheck, Same, VerifyRange, WriteVerify};
 pub use control::{
     CopyResults, Diagnostic, Inquiry, ModeSelect, ModeSense, PageControl, Power, ReportCommands,
     Reporting, Sanitize, SanitizeAction,
