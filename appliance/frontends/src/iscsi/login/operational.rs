@@ -7,7 +7,7 @@ use wire::iscsi::LoginStatus;
 use wire::iscsi::text::{Pair, list, number};
 
 use super::keys::{ANSWERS, Key, RULES, Rule};
-use super::machine::Text;
+use super::text::Text;
 use super::types::{Negotiated, Offer};
 
 /// How far a key is.

@@ -5,6 +5,7 @@ mod flow;
 mod initiators;
 mod negotiation;
 mod properties;
+mod send_targets;
 
 use wire::iscsi::text::Pairs;
 use wire::iscsi::{InitiatorNumbers, LoginFlags, LoginRequest, LoginStatus, Stage};
