@@ -220,7 +220,7 @@ impl Login {
         let next = talk.next(form)?;
         match next {
             None => Ok(Step::Reply(self.stay(text))),
-            Some(Stage::FULL_FEATURE) => Ok(self.finished(text)),
+            Some(Stage::FULL_FEATURE) => self.finished(text),
             Some(next) => {
                 self.stage = Some(next);
                 let form = LoginFlags { next, ..form };
@@ -229,15 +229,15 @@ impl Login {
         }
     }
 
-    fn finished(&mut self, text: Vec<u8>) -> Step {
-        let Some(talk) = &self.talk else {
-            return Step::Refused(self.refuse(LoginStatus::TARGET_ERROR));
+    fn finished(&mut self, text: Vec<u8>) -> Result<Step, LoginStatus> {
+        let talk = self.talk.as_ref().ok_or(LoginStatus::TARGET_ERROR)?;
+        let negotiated = Negotiated {
+            cmd_sn: self.request.cmd_sn.get(),
+            stat_sn: self.stat_sn,
+            ..talk.negotiated()?
         };
-        let mut negotiated = talk.negotiated();
-        negotiated.cmd_sn = self.request.cmd_sn.get();
-        negotiated.stat_sn = self.stat_sn;
         self.phase = Phase::Finishing(text);
-        Step::Finished(Box::new(negotiated))
+        Ok(Step::Finished(Box::new(negotiated)))
     }
 
     fn stay(&mut self, text: Vec<u8>) -> Reply {

@@ -35,11 +35,18 @@ impl Talk {
     }
 
     /// What was agreed on and proven.
-    pub fn negotiated(&self) -> Negotiated {
-        Negotiated {
-            user: self.security.user(),
-            ..self.operational.negotiated()
+    ///
+    /// Errors: who joins a session is another user than the one who began it.
+    pub fn negotiated(&self) -> Result<Negotiated, LoginStatus> {
+        let user = self.security.user();
+        let session = self.admission.session.as_ref();
+        if session.is_some_and(|session| session.user != user) {
+            return Err(LoginStatus::NOT_AUTHORIZED);
         }
+        Ok(Negotiated {
+            user,
+            ..self.operational.negotiated()
+        })
     }
 
     /// Takes the pairs of a request in `stage`, and gives the text of the answer.

@@ -327,3 +327,29 @@ fn without_secrets_nobody_is_asked() {
     let step = Talk::new(Offer::default()).send(STAY, &uninvited);
     assert_eq!(refused(step), BROKEN);
 }
+
+#[test]
+fn a_session_is_joined_by_the_user_who_began_it() {
+    let (mut session, _) = Talk::new(Offer::default()).finish(TO_END, WHO);
+    for (began, comes_in) in [
+        (Some("host"), true),
+        (Some("another"), false),
+        (None, false),
+    ] {
+        session.user = began.map(str::to_owned);
+        let mut talk = talk(secrets());
+        talk.request.tsih = 42.into();
+        talk.admission.session = Some(session.clone());
+        challenged(&mut talk, "5");
+        let good = proof(Algorithm::Md5, SECRET);
+        let pairs = [("CHAP_N", "host"), ("CHAP_R", good.as_str())];
+        reply(talk.send(TO_OPERATIONAL, &pairs));
+        match talk.send(TO_END, &[]) {
+            Step::Finished(_) => assert!(comes_in, "{began:?}"),
+            step => {
+                assert_eq!(refused(step), LoginStatus::NOT_AUTHORIZED);
+                assert!(!comes_in, "{began:?}");
+            }
+        }
+    }
+}
