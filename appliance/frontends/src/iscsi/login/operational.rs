@@ -7,7 +7,7 @@ use wire::iscsi::LoginStatus;
 use wire::iscsi::text::{Pair, list, number};
 
 use super::keys::{ANSWERS, Key, RULES, Rule};
-use super::machine::Text;
+use super::text::Text;
 use super::types::{Negotiated, Offer};
 
 /// How far a key is.
@@ -97,6 +97,7 @@ impl Operational {
         if ANSWERS.contains(&value) {
             return self.answered_without_value(index, state);
         }
+        let limits = self.limits();
         self.set_state(index, State::Done);
         if rule.no_discovery && self.negotiated.named.discovery {
             return match state {
@@ -105,7 +106,7 @@ impl Operational {
             };
         }
         let chosen = rule
-            .choose(value, &self.limits())
+            .choose(value, &limits)
             .ok_or(LoginStatus::INITIATOR_ERROR)?;
         if self.joined && rule.leading_only && chosen != rule.get(&self.negotiated) {
             return Err(LoginStatus::INITIATOR_ERROR);
