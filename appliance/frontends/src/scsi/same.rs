@@ -92,6 +92,22 @@ impl Block {
         }
     }
 
+    /// Fills it with copies of `pattern`.
+    pub fn repeat(&mut self, pattern: &[u8]) {
+        let bytes = pattern.iter().cycle();
+        self.bytes[..self.len]
+            .iter_mut()
+            .zip(bytes)
+            .for_each(|(slot, byte)| *slot = *byte);
+    }
+
+    /// Turns every bit around.
+    pub fn invert(&mut self) {
+        self.bytes[..self.len]
+            .iter_mut()
+            .for_each(|byte| *byte = !*byte);
+    }
+
     pub fn is_zero(&self) -> bool {
         self.bytes.iter().all(|byte| *byte == 0)
     }
