@@ -36,7 +36,8 @@ impl Nexus {
         match plan.command {
             Command::TestUnitReady => Outcome::good(),
             Command::Inquiry(fields) => {
-                let build = |out: &mut Writer<'_>| inquiry::build(self, &fields, plan.is_absent, out);
+                let build =
+                    |out: &mut Writer<'_>| inquiry::build(self, &fields, plan.is_absent, out);
                 parameters(plan.transfer(), build).await
             }
             Command::Reservation(cdb) => self.execute_own(cdb, data).await,
@@ -55,10 +56,7 @@ impl Nexus {
 }
 
 /// GOOD with the parameter data that `build` writes, cut at the allocation length.
-pub(super) async fn parameters(
-    transfer: Transfer,
-    build: impl FnOnce(&mut Writer<'_>),
-) -> Outcome {
+pub(super) async fn parameters(transfer: Transfer, build: impl FnOnce(&mut Writer<'_>)) -> Outcome {
     let Transfer::ToHost { len_bytes } = transfer else {
         return Outcome::good();
     };

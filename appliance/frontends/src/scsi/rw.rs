@@ -17,8 +17,10 @@ use super::{Nexus, Outcome, Transfer};
 pub(super) fn check_range(info: &VolumeInfo, lba: u64, block_count: u64) -> Result<(), Sense> {
     match lba.checked_add(block_count) {
         Some(end) if end <= info.block_count => Ok(()),
-        _ => Err(Sense::illegal(SenseCode::LBA_OUT_OF_RANGE)
-            .with_information(lba.max(info.block_count))),
+        _ => {
+            Err(Sense::illegal(SenseCode::LBA_OUT_OF_RANGE)
+                .with_information(lba.max(info.block_count)))
+        }
     }
 }
 

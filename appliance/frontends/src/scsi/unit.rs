@@ -97,7 +97,11 @@ impl LogicalUnit {
 
     /// The nexuses there are now.
     pub(super) fn nexuses(&self) -> Vec<Rc<Nexus>> {
-        self.nexuses.borrow().iter().filter_map(Weak::upgrade).collect()
+        self.nexuses
+            .borrow()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 
     /// Establishes a condition for all nexuses but `except`.
