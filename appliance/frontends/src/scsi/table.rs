@@ -605,7 +605,7 @@ pub(super) fn find(cdb: &Cdb) -> Result<&'static Row, Unknown> {
 }
 
 /// All rows of an operation code.
-pub(super) fn of_opcode(opcode: u8) -> impl Iterator<Item = &'static Row> {
+pub(super) fn of_opcode(opcode: u8) -> impl Iterator<Item = &'static Row> + Clone {
     let first = usize::from(FIRST[usize::from(opcode)]);
     let rows = ROWS.get(first..).unwrap_or_default();
     rows.iter().take_while(move |row| row.opcode.0 == opcode)

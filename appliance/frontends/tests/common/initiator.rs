@@ -535,12 +535,15 @@ impl Initiator {
 
     /// TEST UNIT READY until the unit attentions are over.
     pub async fn settle(&mut self) -> io::Result<()> {
+        let mut last = None;
         for _ in 0..10 {
-            if self.run([0; 16], 0, &[]).await?.is_good() {
+            let done = self.run([0; 16], 0, &[]).await?;
+            if done.is_good() {
                 return Ok(());
             }
+            last = Some(done);
         }
-        Err(io::Error::other("the unit does not get ready"))
+        Err(io::Error::other(format!("the unit does not get ready: {last:?}")))
     }
 
     /// Writes whole blocks.

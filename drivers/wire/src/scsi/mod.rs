@@ -3,7 +3,9 @@
 //! Source: SPC-4 and SBC-3.
 
 pub mod cdb;
+pub mod data;
 pub mod opcode;
+pub mod pr;
 pub mod sense;
 mod writer;
 
