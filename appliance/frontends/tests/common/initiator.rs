@@ -235,7 +235,7 @@ impl Initiator {
                 return Ok(());
             }
             wish = self.wish.clone();
-            text = Some(Vec::new());
+            text = Some(answers(&self.wish.text(), &pdu.data));
         }
         Err(NoLogin::Io)
     }
@@ -612,6 +612,18 @@ impl Initiator {
             }
         }
     }
+}
+
+/// Agrees to what the target offered by itself.
+fn answers(own: &[u8], text: &[u8]) -> Vec<u8> {
+    let declared = ["TargetPortalGroupTag", "TargetAlias", "MaxRecvDataSegmentLength"];
+    let pairs = |text| Pairs::new(text).map(|pair| pair.expect("a well-formed text"));
+    let offered = pairs(text).filter(|pair| {
+        let is_answer = pairs(own).any(|other| other.key == pair.key);
+        !is_answer && !declared.contains(&pair.key)
+    });
+    let texts: Vec<String> = offered.map(|pair| format!("{}={}\0", pair.key, pair.value)).collect();
+    texts.concat().into_bytes()
 }
 
 fn sense_of(segment: &[u8]) -> Option<(u8, u16)> {
