@@ -250,9 +250,7 @@ impl Session {
         }
         // What waits for more data must leave memory for what does not.
         let first = need.min(len.max(self.terms.first_burst_bytes as usize));
-        let found = self
-            .spare_buffer(need)
-            .or_else(|| self.short_buffer(first));
+        let found = self.spare_buffer(need).or_else(|| self.short_buffer(first));
         match found {
             Some(buf) => {
                 self.charge(slot, buf.len());

@@ -83,9 +83,8 @@ impl Session {
             let mut table = self.table.borrow_mut();
             let slot = table.task_mut(index);
             self.uncharge(slot);
-            let was_ordered = slot.order != 0
-                && slot.is_command()
-                && slot.attribute == TaskAttribute::ORDERED;
+            let was_ordered =
+                slot.order != 0 && slot.is_command() && slot.attribute == TaskAttribute::ORDERED;
             table.retire(index);
             was_ordered
         };

@@ -120,8 +120,8 @@ impl Intake {
         let (padding, rest) = buffer.bytes().split_at(layout.padding);
         crc.update(padding);
         let received = rest.first_chunk::<DIGEST_BYTES>().copied();
-        let good = received
-            .is_some_and(|received| digest::check_data(crc.value(), received).is_ok());
+        let good =
+            received.is_some_and(|received| digest::check_data(crc.value(), received).is_ok());
         buffer.consume(layout.padding + DIGEST_BYTES);
         self.digest_errors += u64::from(!good);
         Ok(good)

@@ -110,7 +110,11 @@ impl Session {
                 let is_to_come = wire::iscsi::is_before(number, request.cmd_sn.get())
                     && table.early_at(number).is_none()
                     && table.skip(number);
-                if is_to_come { Abort::Done } else { Abort::NoTask }
+                if is_to_come {
+                    Abort::Done
+                } else {
+                    Abort::NoTask
+                }
             }
         }
     }

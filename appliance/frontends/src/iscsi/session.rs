@@ -173,7 +173,9 @@ impl Session {
 
     pub fn has_connection(&self, connection: &Rc<Connection>) -> bool {
         let connections = self.connections.borrow();
-        connections.iter().any(|other| Rc::ptr_eq(other, connection))
+        connections
+            .iter()
+            .any(|other| Rc::ptr_eq(other, connection))
     }
 
     /// The sum of something over the connections.
@@ -233,11 +235,7 @@ impl Session {
     }
 
     /// Ends the tasks for which `which` holds. Returns how many there were.
-    pub fn end_tasks(
-        &self,
-        how: Aborted,
-        which: impl Fn(&super::task::Task) -> bool,
-    ) -> usize {
+    pub fn end_tasks(&self, how: Aborted, which: impl Fn(&super::task::Task) -> bool) -> usize {
         let mut count = 0;
         let mut next = self.table.borrow().next_used(0);
         while let Some(index) = next {

@@ -89,15 +89,6 @@ impl TaskTable {
         self.tasks.len()
     }
 
-    /// Judges the number of a command that needs no slot when it is its turn, and takes it then.
-    pub fn number(&mut self, cmd_sn: u32) -> Order {
-        let order = self.window.judge(cmd_sn, self.busy);
-        if order == Order::Next {
-            self.window.advance();
-        }
-        order
-    }
-
     /// Enters a command. `cmd_sn` is none for an immediate one.
     pub fn admit(
         &mut self,
@@ -110,8 +101,7 @@ impl TaskTable {
             None => Order::Next,
             Some(number) => self.window.judge(number, self.busy),
         };
-        if order == Order::Outside || (order == Order::Early && self.find_early(cmd_sn).is_some())
-        {
+        if order == Order::Outside || (order == Order::Early && self.find_early(cmd_sn).is_some()) {
             return Admitted::Ignored;
         }
         if self.by_itt.contains_key(&header.itt.get()) {

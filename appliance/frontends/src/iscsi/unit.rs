@@ -115,10 +115,6 @@ impl Unit {
         self.sessions.borrow().values().cloned().collect()
     }
 
-    pub fn session_count(&self) -> usize {
-        self.sessions.borrow().len()
-    }
-
     pub fn end_sessions(&self, reason: CloseReason) {
         for session in self.sessions() {
             session.end(reason);

@@ -24,13 +24,19 @@ fn look(connection: &Weak<Connection>) -> Option<Duration> {
     }
     let options = connection.session.options();
     if stalled_since(&connection).is_some_and(|since| since.elapsed() >= options.stall_timeout) {
-        complain(&connection, "peer neither takes nor gives data: connection is closed");
+        complain(
+            &connection,
+            "peer neither takes nor gives data: connection is closed",
+        );
         connection.close(CloseReason::Stalled);
         return None;
     }
     match connection.pinged.get() {
         Some(since) if since.elapsed() >= options.nop_timeout => {
-            complain(&connection, "initiator gives no sign of life: connection is closed");
+            complain(
+                &connection,
+                "initiator gives no sign of life: connection is closed",
+            );
             connection.close(CloseReason::Silent);
             return None;
         }

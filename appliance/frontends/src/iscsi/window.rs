@@ -58,13 +58,6 @@ impl Window {
     pub fn advance(&mut self) {
         self.expected = self.expected.wrapping_add(1);
     }
-
-    /// Everything before `number` is taken as received; no effect when it was.
-    pub fn skip_to(&mut self, number: u32) {
-        if is_before(self.expected, number) {
-            self.expected = number;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -100,13 +93,5 @@ mod tests {
         assert_eq!(window.max(3), window.expected() - 1, "closed");
         assert_eq!(window.judge(13, 3), Order::Outside);
         assert_eq!(window.judge(13, 2), Order::Next);
-    }
-
-    #[test]
-    fn skipping_goes_forward_only() {
-        let mut window = Window::new(10, 8);
-        window.skip_to(14);
-        window.skip_to(12);
-        assert_eq!(window.expected(), 14);
     }
 }
