@@ -361,21 +361,23 @@ impl Connection {
                 },
             );
         }
+        let controller = self.owner.here().cloned();
         let volume = self
             .owner
             .subsystem()
             .and_then(|subsystem| subsystem.volume());
-        let Some(volume) = volume else {
+        let Some((volume, controller)) = volume.zip(controller) else {
             return self.answer(index, Status::INVALID_NAMESPACE.with_dnr().into());
         };
         let running = Running::new(self);
         let abort = self.signals[usize::from(index)].clone();
         abort.arm();
         drop(reactor::spawn(async move {
-            let mut work = pin!(io::execute(command, data, &volume));
+            let mut work = pin!(io::execute(command, data, &volume, &controller));
             let outcome = poll_fn(|cx| abort.poll(work.as_mut(), cx)).await;
-            let aborted = || Status::ABORTED_BY_REQUEST.into();
-            running.0.answer(index, outcome.unwrap_or_else(aborted));
+            running
+                .0
+                .answer(index, outcome.unwrap_or_else(Outcome::failure));
         }));
     }
 
@@ -529,6 +531,8 @@ fn is_worth_logging(status: Status) -> bool {
     let code = status.code();
     code != Status::COMPARE_FAILURE
         && code != Status::ABORTED_BY_REQUEST
+        && code != Status::ABORTED_PREEMPT
+        && code != Status::RESERVATION_CONFLICT
         && code != Status::ABORTED_FAILED_FUSED
 }
 
@@ -566,6 +570,12 @@ impl Drop for Running {
 impl QueuePort for Connection {
     fn abort(&self, cid: u16) -> Aborted {
         Aborted::Known(self.abort_command(cid))
+    }
+
+    fn abort_all(&self, status: Status) {
+        for signal in &self.signals {
+            signal.raise(status);
+        }
     }
 
     fn post(&self, cid: u16, outcome: Outcome) {

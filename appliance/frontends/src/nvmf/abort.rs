@@ -5,19 +5,22 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use wire::nvme::Status;
+
 /// Stops the command of one slot. Made with the slot; nothing is allocated afterwards.
 #[derive(Debug, Default)]
 pub struct AbortSignal {
-    is_raised: Cell<bool>,
+    raised: Cell<Option<Status>>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl AbortSignal {
-    /// Stops the command; false when nothing runs, or it was stopped already.
-    pub fn raise(&self) -> bool {
+    /// Stops the command, which ends with `status`; false when nothing runs, or it was stopped
+    /// already.
+    pub fn raise(&self, status: Status) -> bool {
         let waker = self.waker.borrow_mut().take();
         let Some(waker) = waker else { return false };
-        self.is_raised.set(true);
+        self.raised.set(Some(status));
         waker.wake();
         true
     }
@@ -33,12 +36,12 @@ impl AbortSignal {
 
     /// Forgets earlier signals: the slot has a new command.
     pub fn arm(&self) {
-        self.is_raised.set(false);
+        self.raised.set(None);
         self.waker.take();
     }
 
-    /// Polls the command's future; ready with None when the signal was raised, and the caller drops
-    /// the future.
+    /// Polls the command's future; an error when the signal was raised, and the caller drops the
+    /// future.
     ///
     /// A write that is dropped in the volume may still happen, but not after anything that the
     /// host sends once it knows of the abort: see `volume::Volume::execute`, "Cancel".
@@ -46,11 +49,11 @@ impl AbortSignal {
         &self,
         future: Pin<&mut F>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<F::Output>> {
-        if self.is_raised.get() {
-            return Poll::Ready(None);
+    ) -> Poll<Result<F::Output, Status>> {
+        if let Some(status) = self.raised.get() {
+            return Poll::Ready(Err(status));
         }
-        let polled = future.poll(cx).map(Some);
+        let polled = future.poll(cx).map(Ok);
         if polled.is_ready() {
             self.waker.take();
         } else if self.waker.borrow().is_none() {

@@ -180,7 +180,8 @@ impl StandIn {
             ToHome::Aborted { ticket, aborted } => self.answer_abort(ticket, aborted),
             ToHome::AbortAtHome { ticket, index } => {
                 let signal = self.signals.get(usize::from(index));
-                let aborted = signal.is_some_and(|signal| signal.raise());
+                let status = Status::ABORTED_BY_REQUEST;
+                let aborted = signal.is_some_and(|signal| signal.raise(status));
                 self.answer_abort(ticket, aborted);
             }
             ToHome::Drained(is_drained) => {
@@ -211,10 +212,10 @@ impl StandIn {
         };
         self.work.set(self.work.get() + work_of(bytes_of(&data)));
         drop(reactor::spawn(async move {
-            let mut work = pin!(io::execute(command, data, &volume));
+            let controller = &running.0.controller;
+            let mut work = pin!(io::execute(command, data, &volume, controller));
             let outcome = poll_fn(|cx| signal.poll(work.as_mut(), cx)).await;
-            let aborted = || Status::ABORTED_BY_REQUEST.into();
-            let outcome = outcome.unwrap_or_else(aborted);
+            let outcome = outcome.unwrap_or_else(Outcome::failure);
             let read = bytes_of(&outcome.data) as u64 / WORK_BYTES;
             running.0.work.set(running.0.work.get() + read);
             running.0.tell(FromHome::Done { index, outcome });
@@ -249,7 +250,8 @@ impl StandIn {
             .set(self.work.get() + work_of(compare.len() + data.len()));
         let running = Running::new(this);
         drop(reactor::spawn(async move {
-            let status = fused::execute(write, compare, data, &volume).await;
+            let controller = &running.0.controller;
+            let status = fused::execute(write, (compare, data), &volume, controller).await;
             running.0.tell(done(status));
         }));
     }
@@ -321,6 +323,12 @@ impl QueuePort for StandIn {
         drop(aborts);
         self.tell(FromHome::Abort { ticket, cid });
         Aborted::Asked(answer)
+    }
+
+    fn abort_all(&self, status: Status) {
+        for signal in &self.signals {
+            signal.raise(status);
+        }
     }
 
     fn post(&self, _cid: u16, _outcome: Outcome) {
