@@ -32,6 +32,8 @@ mod same;
 mod sanitize;
 mod status;
 mod table;
+#[cfg(test)]
+mod tests;
 mod unit;
 mod units;
 mod unmap;
