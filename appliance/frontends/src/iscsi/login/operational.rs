@@ -6,7 +6,7 @@
 use wire::iscsi::LoginStatus;
 use wire::iscsi::text::{Pair, list, number};
 
-use super::keys::{ANSWERS, Key, RULES, Rule};
+use super::keys::{ANSWERS, Function, Key, RULES, Rule};
 use super::text::Text;
 use super::types::{Negotiated, Offer};
 
@@ -157,6 +157,22 @@ impl Operational {
         self.theirs_declared = true;
         self.negotiated.max_send_data_bytes =
             data_segment(value).ok_or(LoginStatus::INITIATOR_ERROR)?;
+        Ok(())
+    }
+
+    /// Ends the wait for answers: small initiators pass over what they are offered, and then the
+    /// defaults hold.
+    ///
+    /// Errors: the default does not do at all, as for a digest that is required.
+    pub fn lapse(&mut self) -> Result<(), LoginStatus> {
+        for (state, rule) in self.states.iter_mut().zip(&RULES) {
+            if *state == State::Offered {
+                if rule.function == Function::Digest {
+                    return Err(LoginStatus::INITIATOR_ERROR);
+                }
+                *state = State::Done;
+            }
+        }
         Ok(())
     }
 

@@ -437,10 +437,29 @@ fn an_offer_has_to_be_answered_in_kind() {
         let step = talk.send(TO_END, answers);
         assert_eq!(refused(step), LoginStatus::INITIATOR_ERROR, "{answers:?}");
     }
+}
+
+/// Boot firmware says nothing about what it is offered.
+#[test]
+fn offers_that_are_passed_over_leave_the_defaults() {
+    let lenient = Offer {
+        header_digest: DigestPolicy::Initiator,
+        ..strict()
+    };
+    let mut talk = Talk::new(lenient);
+    reply(talk.send(TO_END, WHO));
+    let waits = reply(talk.send(form(Stage::OPERATIONAL, None), &[]));
+    assert!(waits.text.is_empty(), "an offer is made once");
+    let (negotiated, _) = talk.finish(TO_END, &[("ImmediateData", "No")]);
+    assert!(!negotiated.immediate_data, "this one was answered");
+    assert_eq!(negotiated.max_burst_bytes, 262_144);
     let mut talk = Talk::new(strict());
     reply(talk.send(TO_END, WHO));
-    let silent = reply(talk.send(TO_END, &[]));
-    assert!(!silent.header.form().transit, "still no answer");
+    assert_eq!(
+        refused(talk.send(TO_END, &[])),
+        LoginStatus::INITIATOR_ERROR,
+        "no digest"
+    );
 }
 
 #[test]
