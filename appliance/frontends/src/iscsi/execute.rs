@@ -10,7 +10,7 @@ use wire::scsi::Status;
 use super::answer::Ending;
 use super::session::Session;
 use super::task::{Aborted, Phase, Task};
-use crate::scsi::{Outcome, Transfer};
+use crate::scsi::Outcome;
 
 impl Session {
     /// Starts a command whose data, if it has any, is here.
@@ -103,11 +103,12 @@ impl Session {
 fn ending_of(task: &Task, outcome: &Outcome) -> Ending {
     let command = task.command();
     let sent = outcome.data.as_ref().map_or(0, |data| data.len() as u32);
-    let is_from_host = matches!(
-        task.plan.map(|plan| plan.transfer()),
-        Some(Transfer::FromHost { .. })
-    );
-    let actual = if is_from_host { task.need_bytes } else { sent };
+    let is_from_host = task.wanted_bytes != 0;
+    let actual = if is_from_host {
+        task.wanted_bytes
+    } else {
+        sent
+    };
     let is_expected = if is_from_host {
         command.is_write()
     } else {

@@ -81,6 +81,8 @@ pub(super) struct Session {
     pub executing: Cell<u32>,
     /// Those of them that were aborted.
     pub aborting: Cell<u32>,
+    /// Task management functions that are not answered yet.
+    pub managing: Cell<u32>,
     /// Rings when a command leaves the unit and somebody waits for that.
     pub settled: Notify,
     pub waiters: Cell<u32>,
@@ -120,6 +122,7 @@ impl Session {
             ordered: Cell::new(0),
             executing: Cell::new(0),
             aborting: Cell::new(0),
+            managing: Cell::new(0),
             settled: Notify::new(),
             waiters: Cell::new(0),
             connections: RefCell::default(),

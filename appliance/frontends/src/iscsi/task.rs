@@ -69,7 +69,9 @@ pub(super) struct Task {
     pub fault: Option<Outcome>,
     /// Data the initiator announced, either way.
     pub expected_bytes: u32,
-    /// Data from the host that the command needs.
+    /// Data from the host that its command descriptor block asks for.
+    pub wanted_bytes: u32,
+    /// Data from the host that it is executed with.
     pub need_bytes: u32,
     /// Data from the host that came.
     pub received_bytes: u32,
@@ -111,6 +113,7 @@ impl Task {
             plan: None,
             fault: None,
             expected_bytes: 0,
+            wanted_bytes: 0,
             need_bytes: 0,
             received_bytes: 0,
             asked_bytes: 0,

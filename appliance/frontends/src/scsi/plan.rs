@@ -4,8 +4,8 @@
 use wire::scsi::cdb::pad;
 use wire::scsi::{Cdb, Command, OpCode, Sense, SenseCode};
 
-use super::table::{self, Guard, Row, Unknown};
 use super::table::Reach;
+use super::table::{self, Guard, Row, Unknown};
 use super::{
     Nexus, Outcome, Transfer, alua, cache, commands, compare, copy, gates, inquiry, mode,
     persistent, power, provisioning, report, rw, same, sanitize,
@@ -29,12 +29,13 @@ impl Plan {
         self.transfer
     }
 
-    /// Checks how much data the host says it will send: `from_host_bytes` of the transport's
-    /// header.
+    /// Fits the plan to the data that the host says it will send: `from_host_bytes` of the
+    /// transport's header. A WRITE with less than its command descriptor block says writes the
+    /// blocks that come; what comes beyond it is not taken.
     ///
-    /// Errors: INVALID FIELD IN COMMAND INFORMATION UNIT when it is less than the command needs;
-    /// nothing has happened then. Some commands want exactly what they need. SPC-4 section 4.5.7.
-    pub fn accepts(&self, from_host_bytes: u32) -> Result<(), Outcome> {
+    /// Errors: INVALID FIELD IN COMMAND INFORMATION UNIT when the command cannot do with that;
+    /// nothing has happened then. Source: FCP-4 section 9.4.2, which other transports follow.
+    pub fn fit(&mut self, from_host_bytes: u32) -> Result<(), Outcome> {
         let Transfer::FromHost { len_bytes } = self.transfer else {
             return Ok(());
         };
@@ -42,10 +43,28 @@ impl Plan {
             self.command,
             Command::CompareAndWrite(_) | Command::WriteSame(_)
         );
-        if from_host_bytes < len_bytes || (is_exact && from_host_bytes != len_bytes) {
-            return Err(Sense::illegal(SenseCode::INVALID_INFORMATION_UNIT).into());
+        if from_host_bytes == len_bytes || (from_host_bytes > len_bytes && !is_exact) {
+            return Ok(());
         }
+        let shortened = self.shortened(len_bytes, from_host_bytes);
+        *self = shortened.ok_or(Sense::illegal(SenseCode::INVALID_INFORMATION_UNIT))?;
         Ok(())
+    }
+
+    /// The same for less data, when it is a write and the data are whole blocks.
+    fn shortened(mut self, len_bytes: u32, from_host_bytes: u32) -> Option<Self> {
+        let blocks = match &mut self.command {
+            Command::Write(blocks) => blocks,
+            Command::WriteVerify(fields) => &mut fields.blocks,
+            _ => return None,
+        };
+        let block_bytes = len_bytes.checked_div(blocks.block_count)?;
+        if !from_host_bytes.is_multiple_of(block_bytes) {
+            return None;
+        }
+        blocks.block_count = from_host_bytes / block_bytes;
+        self.transfer = from_host(from_host_bytes);
+        Some(self)
     }
 }
 

@@ -216,7 +216,7 @@ impl Login {
         let (Some(talk), Some(named)) = (&mut self.talk, &self.named) else {
             return Err(LoginStatus::TARGET_ERROR);
         };
-        let text = talk.take(named, form.current, &pairs)?;
+        let text = talk.take(named, form, &pairs)?;
         let next = talk.next(form)?;
         match next {
             None => Ok(Step::Reply(self.stay(text))),

@@ -6,7 +6,7 @@
 use wire::iscsi::LoginStatus;
 use wire::iscsi::text::{Pair, list, number};
 
-use super::keys::{ANSWERS, Key, RULES, Rule};
+use super::keys::{ANSWERS, Function, Key, RULES, Rule};
 use super::text::Text;
 use super::types::{Negotiated, Offer};
 
@@ -160,6 +160,22 @@ impl Operational {
         Ok(())
     }
 
+    /// Ends the wait for answers: small initiators pass over what they are offered, and then the
+    /// defaults hold.
+    ///
+    /// Errors: the default does not do at all, as for a digest that is required.
+    pub fn lapse(&mut self) -> Result<(), LoginStatus> {
+        for (state, rule) in self.states.iter_mut().zip(&RULES) {
+            if *state == State::Offered {
+                if rule.function == Function::Digest {
+                    return Err(LoginStatus::INITIATOR_ERROR);
+                }
+                *state = State::Done;
+            }
+        }
+        Ok(())
+    }
+
     /// Adds what this target has to say by itself: its MaxRecvDataSegmentLength, and offers.
     pub fn speak(&mut self, reply: &mut Text) -> Result<(), LoginStatus> {
         if !self.own_declared {
@@ -186,7 +202,8 @@ impl Operational {
         let meaningless = rule.no_discovery && self.negotiated.named.discovery;
         let agreed = self.joined && rule.leading_only;
         let state = self.states.get(index).copied().unwrap_or_default();
-        state == State::Open
+        rule.is_offered
+            && state == State::Open
             && !meaningless
             && !agreed
             && rule.has_to_change(rule.get(&self.negotiated), &self.offer)

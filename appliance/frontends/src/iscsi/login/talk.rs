@@ -49,13 +49,14 @@ impl Talk {
         })
     }
 
-    /// Takes the pairs of a request in `stage`, and gives the text of the answer.
+    /// Takes the pairs of a request, and gives the text of the answer.
     pub fn take(
         &mut self,
         named: &Named,
-        stage: Stage,
+        form: LoginFlags,
         pairs: &[Pair<'_>],
     ) -> Result<Vec<u8>, LoginStatus> {
+        let stage = form.current;
         let mut reply = Text::new();
         if !self.greeted {
             self.greet(named, &mut reply)?;
@@ -75,6 +76,10 @@ impl Talk {
             }
         }
         if stage == Stage::OPERATIONAL {
+            // What is still open now was offered in an earlier response.
+            if form.transit {
+                self.operational.lapse()?;
+            }
             self.operational.speak(&mut reply)?;
         }
         Ok(reply.into_bytes())

@@ -379,6 +379,9 @@ fn session_keys_mean_nothing_to_discovery() {
 fn strict() -> Offer {
     Offer {
         immediate_data: false,
+        // Not worth an offer.
+        time2wait_s: 5,
+        time2retain_s: 0,
         max_burst_bytes: 131_072,
         header_digest: DigestPolicy::Required,
         ..offer()
@@ -397,7 +400,9 @@ fn where_the_default_does_not_do_the_target_offers() {
     ] {
         assert_eq!(answer(&first, key).as_deref(), Some(value));
     }
-    assert_eq!(answer(&first, "FirstBurstLength"), None);
+    for silent in ["FirstBurstLength", "DefaultTime2Wait", "DefaultTime2Retain"] {
+        assert_eq!(answer(&first, silent), None);
+    }
     let answers = [
         ("HeaderDigest", "CRC32C"),
         ("ImmediateData", "No"),
@@ -437,10 +442,29 @@ fn an_offer_has_to_be_answered_in_kind() {
         let step = talk.send(TO_END, answers);
         assert_eq!(refused(step), LoginStatus::INITIATOR_ERROR, "{answers:?}");
     }
+}
+
+/// Boot firmware says nothing about what it is offered.
+#[test]
+fn offers_that_are_passed_over_leave_the_defaults() {
+    let lenient = Offer {
+        header_digest: DigestPolicy::Initiator,
+        ..strict()
+    };
+    let mut talk = Talk::new(lenient);
+    reply(talk.send(TO_END, WHO));
+    let waits = reply(talk.send(form(Stage::OPERATIONAL, None), &[]));
+    assert!(waits.text.is_empty(), "an offer is made once");
+    let (negotiated, _) = talk.finish(TO_END, &[("ImmediateData", "No")]);
+    assert!(!negotiated.immediate_data, "this one was answered");
+    assert_eq!(negotiated.max_burst_bytes, 262_144);
     let mut talk = Talk::new(strict());
     reply(talk.send(TO_END, WHO));
-    let silent = reply(talk.send(TO_END, &[]));
-    assert!(!silent.header.form().transit, "still no answer");
+    assert_eq!(
+        refused(talk.send(TO_END, &[])),
+        LoginStatus::INITIATOR_ERROR,
+        "no digest"
+    );
 }
 
 #[test]
