@@ -1,0 +1,5 @@
+//! Foreign initiators: programs that speak iSCSI and judge what comes back.
+
+pub mod suite;
+pub mod tool;
+pub mod verdict;
