@@ -20,15 +20,11 @@ const MOST_SKIPS: usize = 12;
 
 /// Asserts that the unit is still busy seconds after SANITIZE was sent.
 const SLOW: &str = "ALL.Sanitize.Reset";
-/// Its sums are right only where a physical block is one logical block.
-const WHOLE_BLOCKS: &str = "ALL.GetLBAStatus.UnmapSingle";
 /// Wants a unit that is write-protected when the test begins.
 const PROTECTED: &str = "ALL.ReadOnly.ReadOnlySBC";
 
 /// Volumes of 512-byte blocks, one for each worker.
 const UNITS: [&str; 2] = ["left", "right"];
-/// A volume of 4096-byte blocks.
-const WIDE: &str = "wide";
 /// A volume that takes seconds to overwrite.
 const LARGE: &str = "large";
 
@@ -38,7 +34,7 @@ type Verdicts = BTreeMap<String, Verdict>;
 #[derive(Debug)]
 struct Suite<'a> {
     server: &'a Server,
-    helper: PathBuf,
+    mend: PathBuf,
     todo: Mutex<Vec<String>>,
     verdicts: Mutex<Verdicts>,
 }
@@ -56,7 +52,7 @@ impl Suite<'_> {
             test,
             urls: [&url, &url],
             limit,
-            helper: &self.helper,
+            mend: &self.mend,
         }
         .judge();
         let mut verdicts = self.verdicts.lock().expect("no worker panicked");
@@ -72,7 +68,6 @@ impl Suite<'_> {
                     self.run(&test, volume);
                     protect(&self.server.setup.iscsi_url(volume), "off");
                 }
-                WHOLE_BLOCKS => self.run(&test, WIDE),
                 _ => self.run(&test, volume),
             }
         }
@@ -92,7 +87,6 @@ fn serve() -> Server {
     for name in UNITS {
         setup = setup.volume(name, "64MiB", 512);
     }
-    setup = setup.volume(WIDE, "64MiB", 4096);
     setup = setup.pool("file", "4GiB").volume(LARGE, "2GiB", 512);
     Server::start(setup)
 }
@@ -101,7 +95,7 @@ fn run_all(server: &Server) -> Verdicts {
     let (slow, rest): (Vec<_>, Vec<_>) = suite::names().into_iter().partition(|t| t == SLOW);
     let suite = Suite {
         server,
-        helper: suite::helper(server.setup.directory()),
+        mend: suite::mend(server.setup.directory()),
         todo: Mutex::new(rest),
         verdicts: Mutex::default(),
     };

@@ -50,7 +50,9 @@ impl Groups {
             return AccessState::OPTIMIZED;
         }
         let groups = self.groups.borrow();
-        groups.get(&number).map_or(AccessState::OPTIMIZED, |group| group.0)
+        groups
+            .get(&number)
+            .map_or(AccessState::OPTIMIZED, |group| group.0)
     }
 
     /// Sets a state. True when it is another one than before.
@@ -140,7 +142,9 @@ pub(super) fn set(nexus: &Rc<Nexus>, data: Option<Buf>) -> Outcome {
         Ok(wanted) => {
             let mut is_change = false;
             for group in wanted {
-                is_change |= unit.groups.set(group.number, group.state, StatusCode::BY_COMMAND);
+                is_change |= unit
+                    .groups
+                    .set(group.number, group.state, StatusCode::BY_COMMAND);
             }
             if is_change {
                 unit.attention(Attention::AccessStateChanged, Some(nexus));

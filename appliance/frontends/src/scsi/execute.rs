@@ -7,8 +7,8 @@ use wire::scsi::{Cdb, Command, OpCode, Sense, SenseCode, SenseKey, Writer};
 
 use super::plan::Plan;
 use super::{
-    Nexus, Outcome, Transfer, alua, cache, commands, compare, copy, inquiry, mode, persistent, power,
-    provisioning, report, reserve6, rw, same, sanitize, unmap,
+    Nexus, Outcome, Transfer, alua, cache, commands, compare, copy, inquiry, mode, persistent,
+    power, provisioning, report, reserve6, rw, same, sanitize, unmap,
 };
 
 /// Memory for parameter data: more than any of it is long.

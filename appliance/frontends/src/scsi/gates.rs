@@ -59,11 +59,9 @@ impl Nexus {
     /// SWP: nothing is written, whoever asks.
     pub(super) fn check_write_protection(&self, command: &Command) -> Result<(), Outcome> {
         if self.unit().mode.get().is_write_protected && writes_medium(command) {
-            return Err(Sense::new(
-                SenseKey::DATA_PROTECT,
-                SenseCode::SOFTWARE_WRITE_PROTECTED,
-            )
-            .into());
+            return Err(
+                Sense::new(SenseKey::DATA_PROTECT, SenseCode::SOFTWARE_WRITE_PROTECTED).into(),
+            );
         }
         Ok(())
     }

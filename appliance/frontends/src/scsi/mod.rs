@@ -38,11 +38,11 @@ mod unmap;
 
 pub use attention::Attention;
 pub use nexus::{Nexus, SENSE_BYTES_MAX};
-pub use wire::scsi::data::alua::AccessState;
 pub use outcome::Outcome;
 pub use plan::Plan;
 pub use unit::LogicalUnit;
 pub use units::Units;
+pub use wire::scsi::data::alua::AccessState;
 
 /// Which way the data of a command goes, and how much the command descriptor block asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 use wire::scsi::cdb::pad;
 use wire::scsi::{Cdb, Command, OpCode, Sense, SenseCode};
 
-use super::table::{self, Guard, Row, Unknown};
 use super::table::Reach;
+use super::table::{self, Guard, Row, Unknown};
 use super::{
     Nexus, Outcome, Transfer, alua, cache, commands, compare, copy, gates, inquiry, mode,
     persistent, power, provisioning, report, rw, same, sanitize,

@@ -65,13 +65,7 @@ impl Nexus {
 }
 
 /// There are no defects: the lists are empty, in whichever format was asked for.
-pub(super) fn defects(
-    is_long: bool,
-    primary: bool,
-    grown: bool,
-    format: u8,
-    out: &mut Writer<'_>,
-) {
+pub(super) fn defects(is_long: bool, primary: bool, grown: bool, format: u8, out: &mut Writer<'_>) {
     out.bytes(&[0, u8::from(primary) << 4 | u8::from(grown) << 3 | format]);
     out.zeros(if is_long { 6 } else { 2 });
 }

@@ -172,7 +172,9 @@ pub(super) fn pieces(lba: u64, count: u64, block_bytes: u64) -> impl Iterator<It
     let mut next = lba;
     std::iter::from_fn(move || {
         let lba = next;
-        next = (lba / piece_blocks + 1).saturating_mul(piece_blocks).min(end);
+        next = (lba / piece_blocks + 1)
+            .saturating_mul(piece_blocks)
+            .min(end);
         (lba < end).then(|| Piece {
             lba,
             block_count: (next - lba) as u32,

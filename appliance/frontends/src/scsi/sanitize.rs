@@ -13,7 +13,7 @@ use wire::scsi::cdb::{self, SanitizeAction};
 use wire::scsi::{Sense, SenseCode, SenseKey};
 
 use super::plan::from_host;
-use super::same::{Block};
+use super::same::Block;
 use super::table::Reach;
 use super::{LogicalUnit, Nexus, Outcome, Transfer};
 
@@ -82,7 +82,11 @@ pub(super) fn plan(info: &VolumeInfo, fields: &cdb::Sanitize) -> Result<Transfer
 /// What is to be done.
 enum Work {
     Erase,
-    Overwrite { block: Block, passes: u8, invert: bool },
+    Overwrite {
+        block: Block,
+        passes: u8,
+        invert: bool,
+    },
 }
 
 pub(super) async fn execute(

@@ -543,7 +543,9 @@ impl Initiator {
             }
             last = Some(done);
         }
-        Err(io::Error::other(format!("the unit does not get ready: {last:?}")))
+        Err(io::Error::other(format!(
+            "the unit does not get ready: {last:?}"
+        )))
     }
 
     /// Writes whole blocks.
@@ -616,13 +618,19 @@ impl Initiator {
 
 /// Agrees to what the target offered by itself.
 fn answers(own: &[u8], text: &[u8]) -> Vec<u8> {
-    let declared = ["TargetPortalGroupTag", "TargetAlias", "MaxRecvDataSegmentLength"];
+    let declared = [
+        "TargetPortalGroupTag",
+        "TargetAlias",
+        "MaxRecvDataSegmentLength",
+    ];
     let pairs = |text| Pairs::new(text).map(|pair| pair.expect("a well-formed text"));
     let offered = pairs(text).filter(|pair| {
         let is_answer = pairs(own).any(|other| other.key == pair.key);
         !is_answer && !declared.contains(&pair.key)
     });
-    let texts: Vec<String> = offered.map(|pair| format!("{}={}\0", pair.key, pair.value)).collect();
+    let texts: Vec<String> = offered
+        .map(|pair| format!("{}={}\0", pair.key, pair.value))
+        .collect();
     texts.concat().into_bytes()
 }
 

@@ -2,9 +2,7 @@
 
 use std::rc::{Rc, Weak};
 
-use wire::scsi::data::copy::{
-    Amount, CopyList, CopyTarget, Segment, TARGET_BYTES, split_segment,
-};
+use wire::scsi::data::copy::{Amount, CopyList, CopyTarget, Segment, TARGET_BYTES, split_segment};
 use wire::scsi::sense::KeySpecific;
 use wire::scsi::{Sense, SenseCode, SenseKey};
 
@@ -45,7 +43,10 @@ pub(super) fn moves(nexus: &Rc<Nexus>, list: &CopyList<'_>) -> Result<Vec<Move>,
     let (segments, count) = segments(list.segments)?;
     let unit_of = |index: u16| {
         let target = found.get(usize::from(index)).copied().flatten();
-        let target = target.ok_or(aborted(SenseCode::COPY_TARGET_NOT_REACHABLE, DESTINATION_AT))?;
+        let target = target.ok_or(aborted(
+            SenseCode::COPY_TARGET_NOT_REACHABLE,
+            DESTINATION_AT,
+        ))?;
         unit(nexus, &target)
     };
     let mut moves = Vec::with_capacity(count);
@@ -77,7 +78,10 @@ fn unit(nexus: &Rc<Nexus>, target: &CopyTarget<'_>) -> Result<Rc<LogicalUnit>, S
     };
     let own = Some(nexus.unit()).filter(|unit| is_it(unit)).cloned();
     let found = own.or_else(|| nexus.unit().units()?.find(is_it));
-    let unit = found.ok_or(aborted(SenseCode::COPY_TARGET_NOT_REACHABLE, DESTINATION_AT))?;
+    let unit = found.ok_or(aborted(
+        SenseCode::COPY_TARGET_NOT_REACHABLE,
+        DESTINATION_AT,
+    ))?;
     let is_right = target.peripheral_type == 0 && target.block_bytes == unit.info().block_bytes;
     if is_right {
         Ok(unit)
@@ -98,7 +102,11 @@ fn movement(
             block_count,
             of_destination,
         } => {
-            let block_bytes = if of_destination { destination_bytes } else { source_bytes };
+            let block_bytes = if of_destination {
+                destination_bytes
+            } else {
+                source_bytes
+            };
             u64::from(block_count) * block_bytes
         }
         // Parts of blocks are not copied.

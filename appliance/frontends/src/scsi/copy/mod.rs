@@ -14,8 +14,8 @@ use wire::scsi::data::copy::{CopyList, HEADER_BYTES, ListIdUsage};
 use wire::scsi::{Sense, SenseCode, SenseKey};
 
 use self::checked::Move;
-pub(super) use self::results::{CopyRecords, plan as plan_results, report};
 use self::results::Progress;
+pub(super) use self::results::{CopyRecords, plan as plan_results, report};
 use super::plan::from_host;
 use super::status::{self, Access};
 use super::{Nexus, Outcome, Transfer};
@@ -108,7 +108,11 @@ async fn copy(nexus: &Nexus, one: &Move, progress: &mut Progress) -> Result<(), 
     let is_backward =
         Rc::ptr_eq(&one.source, &one.destination) && one.destination_at > one.source_at;
     for index in 0..pieces {
-        let index = if is_backward { pieces - 1 - index } else { index };
+        let index = if is_backward {
+            pieces - 1 - index
+        } else {
+            index
+        };
         let offset = index * PIECE_BYTES;
         let len_bytes = PIECE_BYTES.min(one.len_bytes - offset);
         // A reservation or an end of the nexus may have come meanwhile.

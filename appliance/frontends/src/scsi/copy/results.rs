@@ -3,9 +3,7 @@
 use std::cell::RefCell;
 
 use wire::scsi::cdb::CopyResults;
-use wire::scsi::data::copy::{
-    ListIdUsage, SEGMENT_BLOCKS, SEGMENT_OFFSETS, TARGET_IDENTIFICATION,
-};
+use wire::scsi::data::copy::{ListIdUsage, SEGMENT_BLOCKS, SEGMENT_OFFSETS, TARGET_IDENTIFICATION};
 use wire::scsi::{Sense, Writer};
 
 use super::{
@@ -75,18 +73,22 @@ impl CopyRecords {
 
     /// Whether a copy of this identifier has not ended.
     pub(super) fn is_running(&self, list_identifier: u8) -> bool {
-        self.find(list_identifier).is_some_and(|record| record.end.is_none())
+        self.find(list_identifier)
+            .is_some_and(|record| record.end.is_none())
     }
 
     fn find(&self, list_identifier: u8) -> Option<Record> {
         let records = self.records.borrow();
         let mut known = records.iter().rev().flatten();
-        known.find(|record| record.list_identifier == list_identifier).copied()
+        known
+            .find(|record| record.list_identifier == list_identifier)
+            .copied()
     }
 }
 
 pub(in crate::scsi) fn plan(nexus: &Nexus, fields: &CopyResults) -> Result<Transfer, Sense> {
-    let is_known = fields.action == PARAMETERS || nexus.copies.find(fields.list_identifier).is_some();
+    let is_known =
+        fields.action == PARAMETERS || nexus.copies.find(fields.list_identifier).is_some();
     if !is_known {
         return Err(Sense::invalid_cdb(2, None));
     }
@@ -109,7 +111,8 @@ fn status(record: &Record, out: &mut Writer<'_>) {
     let progress = record.end.unwrap_or_default();
     out.u8(status_code(record)).u16(progress.segments);
     // Transfer count in KiB.
-    out.u8(1).u32(u32::try_from(progress.bytes >> 10).unwrap_or(u32::MAX));
+    out.u8(1)
+        .u32(u32::try_from(progress.bytes >> 10).unwrap_or(u32::MAX));
 }
 
 /// In progress, without errors, with errors.
