@@ -375,9 +375,8 @@ impl Connection {
         drop(reactor::spawn(async move {
             let mut work = pin!(io::execute(command, data, &volume, &controller));
             let outcome = poll_fn(|cx| abort.poll(work.as_mut(), cx)).await;
-            running
-                .0
-                .answer(index, outcome.unwrap_or_else(Outcome::failure));
+            let aborted = || Status::ABORTED_BY_REQUEST.into();
+            running.0.answer(index, outcome.unwrap_or_else(aborted));
         }));
     }
 
@@ -531,7 +530,6 @@ fn is_worth_logging(status: Status) -> bool {
     let code = status.code();
     code != Status::COMPARE_FAILURE
         && code != Status::ABORTED_BY_REQUEST
-        && code != Status::ABORTED_PREEMPT
         && code != Status::RESERVATION_CONFLICT
         && code != Status::ABORTED_FAILED_FUSED
 }
@@ -570,12 +568,6 @@ impl Drop for Running {
 impl QueuePort for Connection {
     fn abort(&self, cid: u16) -> Aborted {
         Aborted::Known(self.abort_command(cid))
-    }
-
-    fn abort_all(&self, status: Status) {
-        for signal in &self.signals {
-            signal.raise(status);
-        }
     }
 
     fn post(&self, cid: u16, outcome: Outcome) {

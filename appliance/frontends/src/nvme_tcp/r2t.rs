@@ -203,7 +203,7 @@ impl Connection {
             // What another core executes is aborted there, see `from_home`.
             Phase::Executing => {
                 let signal = self.signals.get(usize::from(index));
-                signal.is_some_and(|signal| signal.raise(Status::ABORTED_BY_REQUEST))
+                signal.is_some_and(|signal| signal.raise())
             }
             Phase::Free | Phase::Draining => false,
         }

@@ -360,13 +360,11 @@ impl Listener for Controller {
 
     fn abort_tasks(&self) {
         self.fence.close();
-        for port in self.ports(|qid| qid != 0) {
-            port.abort_all(Status::ABORTED_PREEMPT);
-        }
     }
 
-    /// A command that was aborted in the volume may still happen, but nothing that any host sends
-    /// from now on is overtaken by it: see `volume::Volume::execute`, "Cancel".
+    /// Commands in the volume are not cut off but waited for, since a write that is cut off may
+    /// still happen, unseen and late. Those whose data has not come yet find the reservation
+    /// against them. Dropped connections are no exception: what they had in the volume is counted.
     fn is_settled(&self) -> bool {
         self.fence.is_settled()
     }

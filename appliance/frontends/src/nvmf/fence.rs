@@ -1,5 +1,5 @@
-//! Commands of a controller that are in the volume, counted so that PREEMPT AND ABORT can wait for
-//! those that began before it.
+//! Commands of a controller that are in the volume, counted so that a preemption with abort can
+//! wait for those that began before it.
 //!
 //! Two counters take turns: an abort makes the other one current, and is settled when the one
 //! before it is at zero. Cost on the path of a command: an increment and a decrement.

@@ -2,7 +2,6 @@
 
 use reactor::Instant;
 use reactor::sync::oneshot;
-use wire::nvme::Status;
 
 use crate::nvmf::outcome::Outcome;
 
@@ -60,8 +59,6 @@ impl Aborted {
 pub trait QueuePort {
     /// Aborts a command. False when it is not there or too late.
     fn abort(&self, cid: u16) -> Aborted;
-    /// Aborts every command that is in the volume; each ends with `status`.
-    fn abort_all(&self, status: Status);
     /// Completes a command that was left waiting.
     fn post(&self, cid: u16, outcome: Outcome);
     /// True when everything that the host had sent at `since` was read, or nothing more will be.

@@ -180,8 +180,7 @@ impl StandIn {
             ToHome::Aborted { ticket, aborted } => self.answer_abort(ticket, aborted),
             ToHome::AbortAtHome { ticket, index } => {
                 let signal = self.signals.get(usize::from(index));
-                let status = Status::ABORTED_BY_REQUEST;
-                let aborted = signal.is_some_and(|signal| signal.raise(status));
+                let aborted = signal.is_some_and(|signal| signal.raise());
                 self.answer_abort(ticket, aborted);
             }
             ToHome::Drained(is_drained) => {
@@ -215,7 +214,8 @@ impl StandIn {
             let controller = &running.0.controller;
             let mut work = pin!(io::execute(command, data, &volume, controller));
             let outcome = poll_fn(|cx| signal.poll(work.as_mut(), cx)).await;
-            let outcome = outcome.unwrap_or_else(Outcome::failure);
+            let aborted = || Status::ABORTED_BY_REQUEST.into();
+            let outcome = outcome.unwrap_or_else(aborted);
             let read = bytes_of(&outcome.data) as u64 / WORK_BYTES;
             running.0.work.set(running.0.work.get() + read);
             running.0.tell(FromHome::Done { index, outcome });
@@ -323,12 +323,6 @@ impl QueuePort for StandIn {
         drop(aborts);
         self.tell(FromHome::Abort { ticket, cid });
         Aborted::Asked(answer)
-    }
-
-    fn abort_all(&self, status: Status) {
-        for signal in &self.signals {
-            signal.raise(status);
-        }
     }
 
     fn post(&self, _cid: u16, _outcome: Outcome) {

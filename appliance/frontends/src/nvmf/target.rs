@@ -165,6 +165,12 @@ impl Target {
         Ok(())
     }
 
+    /// The reservations of an offered volume, such as for an operator who has to clear them.
+    pub fn reservations(&self, name: &str) -> Option<Rc<Reservations>> {
+        let subsystem = self.subsystem(&volume_nqn(name))?;
+        Some(Rc::clone(&subsystem.reservations))
+    }
+
     /// Binds `address`, then as [`Target::listen_on`].
     ///
     /// Errors: `Listen` with what the system said.

@@ -226,6 +226,14 @@ impl Reservations {
         participants.iter().filter_map(Weak::upgrade).collect()
     }
 
+    /// Who has the SPC-2 reservation. By identity: EXTENDED COPY acts on another unit as its nexus.
+    fn unit_reserver(&self) -> Option<Identity> {
+        let number = self.unit_holder.get()?;
+        let all = self.participants();
+        let holder = all.iter().find(|one| one.number() == number);
+        holder.map(|holder| holder.identity.clone())
+    }
+
     fn judge_all(&self) {
         for participant in self.participants() {
             self.judge(&participant);
@@ -234,10 +242,8 @@ impl Reservations {
 
     /// Works out what a participant may do, so that its commands need not.
     fn judge(&self, participant: &Participant) {
-        let by_unit = self
-            .unit_holder
-            .get()
-            .map(|holder| holder == participant.number());
+        let by_unit = self.unit_reserver();
+        let by_unit = by_unit.map(|holder| holder == participant.identity);
         let state = self.state.borrow();
         let may = |access| match (self.is_locked.get(), by_unit) {
             (true, _) => access == Access::Other,
