@@ -131,19 +131,21 @@ fn holes_of_a_volume_are_known_to_the_host() {
     }
 }
 
-/// Writes of every kind; each is read back.
-const COMMANDS: [&str; 16] = [
+/// Writes of every kind; each is read back. Zeroes are read in pieces below 32 KiB, since qemu 7.2
+/// fails an assertion of its own in longer ones of what is not allocated when blocks have 4096 bytes.
+const COMMANDS: [&str; 17] = [
     "write -P 0xab 0 64k",
     "write -f -P 0xcd 64k 128k",
     "read -P 0xab 0 64k",
     "read -P 0xcd 64k 128k",
     "flush",
     "discard 0 64k",
-    "read -P 0 0 64k",
+    "read -P 0 0 16k",
+    "read -P 0 48k 16k",
     "write -P 0x33 1M 4M",
     "write -z 1M 1M",
     "write -z -u 2M 1M",
-    "read -P 0 1M 2M",
+    "read -P 0 2040k 16k",
     "read -P 0x33 3M 2M",
     "aio_write -P 0x44 8M 8M",
     "aio_write -P 0x55 16M 8M",
@@ -167,6 +169,11 @@ fn patterns_forced_writes_discards_and_zeroes() {
         ];
         qemu_io(&["-f", "raw", &url], &one.each_ref().map(String::as_str));
     }
+    let url = server.setup.iscsi_url("small");
+    qemu_io(
+        &["-f", "raw", &url],
+        &["read -P 0 1M 2M", "read -P 0 32M 16M"],
+    );
 }
 
 #[test]
@@ -279,18 +286,15 @@ fn decimal(page: &str) -> String {
 #[test]
 fn what_one_frontend_writes_the_other_reads() {
     let server = serve();
-    let (_controller, mut queue) = server.connect("large");
-    let url = server.setup.iscsi_url("large");
+    let (_controller, mut queue) = server.connect("small");
+    let url = server.setup.iscsi_url("small");
+    let image = ["-f", "raw", url.as_str()];
     queue.write(0, &[0x61; 65536], false).expect("Write");
-    qemu_io(
-        &["-f", "raw", &url],
-        &["read -P 0x61 0 64k", "write -P 0x62 32k 64k"],
-    );
-    assert_eq!(queue.read(8, 16).expect("Read"), vec![0x62; 65536]);
-    assert_eq!(queue.read(0, 8).expect("Read"), vec![0x61; 32768]);
-    queue.deallocate(&[(8, 8)]).expect("Dataset Management");
-    qemu_io(
-        &["-f", "raw", &url],
-        &["read -P 0 32k 32k", "read -P 0x62 64k 32k"],
-    );
+    qemu_io(&image, &["read -P 0x61 0 64k", "write -P 0x62 32k 64k"]);
+    assert_eq!(queue.read(64, 128).expect("Read"), vec![0x62; 65536]);
+    assert_eq!(queue.read(0, 64).expect("Read"), vec![0x61; 32768]);
+    queue.deallocate(&[(64, 64)]).expect("Dataset Management");
+    qemu_io(&image, &["read -P 0 32k 32k", "read -P 0x62 64k 32k"]);
+    qemu_io(&image, &["discard 0 96k"]);
+    assert_eq!(queue.read(0, 192).expect("Read"), vec![0; 98304]);
 }

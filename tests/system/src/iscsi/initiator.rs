@@ -64,6 +64,27 @@ impl Login {
         self
     }
 
+    /// Answers to what the target offers: what it says will do, and no digest.
+    fn answers(&self, text: &[u8]) -> Vec<u8> {
+        let mut answers = String::new();
+        for pair in text.split(|byte| *byte == 0) {
+            let pair = String::from_utf8_lossy(pair);
+            let Some((key, value)) = pair.split_once('=') else {
+                continue;
+            };
+            if DECLARATIONS.contains(&key) || self.keys.iter().any(|(asked, _)| *asked == key) {
+                continue;
+            }
+            let value = if key.ends_with("Digest") {
+                "None"
+            } else {
+                value
+            };
+            answers += &format!("{key}={value}\0");
+        }
+        answers.into_bytes()
+    }
+
     /// The text of the request, each pair ended by a zero.
     #[must_use]
     pub fn text(&self) -> Vec<u8> {
@@ -78,6 +99,14 @@ impl Login {
         text.into_bytes()
     }
 }
+
+/// Keys that say something and want no answer.
+const DECLARATIONS: [&str; 4] = [
+    "TargetAlias",
+    "TargetAddress",
+    "TargetPortalGroupTag",
+    "MaxRecvDataSegmentLength",
+];
 
 /// Why a session did not come to be or went away.
 #[derive(Debug)]
@@ -214,7 +243,7 @@ impl Initiator {
             if response.flags & flags::TRANSIT != 0 {
                 return Ok(status);
             }
-            text.clear();
+            text = login.answers(&answer.data);
         }
         Err(Failure::Protocol("the login does not end".to_owned()))
     }

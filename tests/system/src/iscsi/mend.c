@@ -85,15 +85,18 @@ struct capacity {
     uint8_t physical_exponent;
 };
 
-typedef struct scsi_task *(*read_capacity)(void);
+enum { READ_CAPACITY_16 = 0x10 };
+
+typedef struct scsi_task *(*service_action)(int, uint32_t);
 typedef void *(*unmarshall)(struct scsi_task *);
 
 static struct scsi_task *asking;
 
-struct scsi_task *scsi_cdb_readcapacity16(void)
+struct scsi_task *scsi_cdb_serviceactionin16(int action, uint32_t len)
 {
-    asking = ((read_capacity)next("scsi_cdb_readcapacity16"))();
-    return asking;
+    struct scsi_task *task = ((service_action)next("scsi_cdb_serviceactionin16"))(action, len);
+    asking = action == READ_CAPACITY_16 ? task : NULL;
+    return task;
 }
 
 void *scsi_datain_unmarshall(struct scsi_task *task)
