@@ -17,7 +17,6 @@ mod gates;
 mod identity;
 mod inquiry;
 mod limits;
-mod long;
 mod manage;
 mod mode;
 mod nexus;
