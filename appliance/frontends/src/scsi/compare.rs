@@ -13,7 +13,7 @@ use super::plan::from_host;
 use super::rw::{check_range, range_bytes};
 use super::same::{Block, pieces};
 use super::status::{self, Access};
-use super::{Nexus, Outcome, Transfer, limits};
+use super::{Nexus, Outcome, Transfer, limits, long};
 
 /// BYTCHK in byte 1.
 const RESERVED_CHECK: Sense = Sense::invalid_cdb(1, Some(2));
@@ -64,8 +64,8 @@ pub(super) async fn verify(nexus: &Rc<Nexus>, fields: VerifyRange, data: Option<
             block.compare(volume, lba, count).await
         }
         (_, Some(data)) => {
-            let request = Request::new(Command::Compare { lba, data });
-            volume.execute(request).await.map(|_| ())
+            let compare = |lba, data| Command::Compare { lba, data };
+            long::each_part(volume, lba, data, false, compare).await
         }
         (_, None) => return Outcome::internal(),
     };
@@ -99,18 +99,16 @@ pub(super) async fn write_verify(
         return Outcome::internal();
     };
     let volume = nexus.unit().volume();
-    let write = Command::Write {
-        lba,
-        data: data.clone(),
-    };
-    if let Err(error) = volume.execute(Request::with_fua(write)).await {
+    let write = |lba, data| Command::Write { lba, data };
+    let written = long::each_part(volume, lba, data.clone(), true, write).await;
+    if let Err(error) = written {
         return status::of_error(&error, Access::Writes).into();
     }
     let verified = match fields.check {
         ByteCheck::Medium => check_medium(nexus, lba, count).await,
         _ => {
-            let request = Request::new(Command::Compare { lba, data });
-            volume.execute(request).await.map(|_| ())
+            let compare = |lba, data| Command::Compare { lba, data };
+            long::each_part(volume, lba, data, false, compare).await
         }
     };
     finish(nexus, lba, verified)

@@ -17,6 +17,7 @@ mod gates;
 mod identity;
 mod inquiry;
 mod limits;
+mod long;
 mod manage;
 mod mode;
 mod nexus;

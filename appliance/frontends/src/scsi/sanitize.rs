@@ -90,7 +90,7 @@ pub(super) fn plan(info: &VolumeInfo, fields: &cdb::Sanitize) -> Result<Transfer
 enum Work {
     Erase,
     Overwrite {
-        block: Block,
+        block: Box<Block>,
         passes: u8,
         invert: bool,
     },
@@ -154,7 +154,7 @@ fn overwrite(info: &VolumeInfo, list: &[u8]) -> Result<Work, Sense> {
     if pattern_bytes == 0 || pattern_bytes > block_bytes || pattern_bytes != pattern.len() {
         return Err(Sense::invalid_parameter(2, None));
     }
-    let mut block = Block::zeros(info.block_bytes);
+    let mut block = Box::new(Block::zeros(info.block_bytes));
     block.repeat(pattern);
     let invert = header[0] & 0x80 != 0;
     Ok(Work::Overwrite {
