@@ -8,12 +8,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::initiator::{Initiator, NoLogin, Wish, write10};
+use common::initiator::{INITIATOR, Initiator, NoLogin, Wish, write10};
 use common::iscsi_world::{
     BLOCK, BLOCKS, PORT, SECOND, listen, offer, options, run_host, with_host, world,
 };
 use common::sim_host::block_data;
+use frontends::HostAccess;
 use frontends::iscsi::{Directory, Target};
+use frontends::reservation::Reservations;
 use reactor::time::{sleep, timeout};
 use wire::iscsi::{
     AsyncMessage, LoginStatus, LogoutReason, NopOut, Opcode, Reject, RejectReason, ScsiCommand,
@@ -112,6 +114,76 @@ fn a_command_outside_of_the_window_is_ignored() {
             assert!(found.iter().all(|byte| *byte == 0));
         },
     );
+}
+
+#[test]
+fn a_gap_that_nobody_fills_ends_the_session() {
+    with_host(
+        12,
+        |_| {},
+        |server| async move {
+            let mut one = login(server, Wish::new()).await;
+            one.settle().await.expect("ready");
+            one.cmd_sn += 1;
+            let data = block_data(666, 1);
+            let itt = one.start(write10(0, 1), 0, &data).await.expect("sent");
+            // It answers pings, and yet holds memory for a command that cannot start.
+            let answer = timeout(10 * SECOND, one.receive_for(itt)).await;
+            assert!(answer.expect("in time").is_err(), "the session is closed");
+            let mut next = login(server, Wish::new()).await;
+            next.settle().await.expect("ready");
+            let found = next.read(0, 1, BLOCK).await.expect("read");
+            assert!(found.iter().all(|byte| *byte == 0));
+        },
+    );
+}
+
+#[test]
+fn only_listed_initiators_see_a_target_and_come_in() {
+    let mut world = world(13);
+    let server = SocketAddr::new(world.node("target"), PORT);
+    world.start("target", 1, move |_| async move {
+        let target = Target::new(options(Directory::new())).expect("good options");
+        let volume = volume::testing::memory_volume(BLOCKS, BLOCK as u32);
+        let reservations = Reservations::load(volume.clone()).await;
+        // Names have no case.
+        let friends = HostAccess::Listed(vec![INITIATOR.to_uppercase()]);
+        target
+            .add_volume(volume, reservations, friends)
+            .expect("the first");
+        listen(&target, 1);
+        sleep(1_000 * SECOND).await;
+    });
+    run_host(&mut world, server, |server| async move {
+        let seen = async |initiator: &str| {
+            let wish = Wish {
+                initiator: initiator.to_owned(),
+                target: None,
+                ..Wish::new()
+            };
+            let mut one = login(server, wish).await;
+            one.text(b"SendTargets=All\0")
+                .await
+                .expect("an answer")
+                .len()
+        };
+        let stranger = "iqn.2026-11.org.example:stranger";
+        assert_ne!(seen(INITIATOR).await, 0);
+        assert_eq!(seen(stranger).await, 0);
+        login(server, Wish::new())
+            .await
+            .settle()
+            .await
+            .expect("ready");
+        let wish = Wish {
+            initiator: stranger.to_owned(),
+            ..Wish::new()
+        };
+        match Initiator::login(server, wish).await {
+            Err(NoLogin::Refused(status)) => assert_eq!(status, LoginStatus::NOT_AUTHORIZED),
+            _ => panic!("a stranger came in"),
+        }
+    });
 }
 
 #[test]

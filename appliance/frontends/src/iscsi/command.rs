@@ -147,7 +147,6 @@ impl Session {
         let command = slot.command();
         slot.expected_bytes = command.expected_len.get();
         slot.attribute = command.attribute();
-        slot.progress = reactor::now();
         slot.immediate_open = incoming.layout.data != 0;
         slot.unsolicited_open = command.is_write() && !incoming.bhs.is_final();
         slot.fault = self.fault_of(slot, incoming.layout.data);

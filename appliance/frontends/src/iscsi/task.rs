@@ -155,14 +155,9 @@ impl Task {
         self.header.itt.get()
     }
 
-    /// Whether the host still owes data that nobody has to ask for again.
-    pub fn is_open(&self) -> bool {
-        self.immediate_open || self.unsolicited_open || self.open_count != 0
-    }
-
-    /// Whether it waits for data of the host.
-    pub fn is_owed_data(&self) -> bool {
-        self.phase == Phase::Receiving || (self.phase == Phase::Early && self.is_open())
+    /// Whether it waits for the host: for data, or for the commands before it.
+    pub fn is_owed(&self) -> bool {
+        matches!(self.phase, Phase::Receiving | Phase::Early)
     }
 
     /// Notes a request for data; the caller checked that there is room.
