@@ -17,6 +17,7 @@ mod gates;
 mod identity;
 mod inquiry;
 mod limits;
+mod long;
 mod manage;
 mod mode;
 mod nexus;
@@ -39,6 +40,7 @@ mod units;
 mod unmap;
 
 pub use attention::Attention;
+pub use execute::IsAborted;
 pub use nexus::{Nexus, SENSE_BYTES_MAX};
 pub use outcome::Outcome;
 pub use plan::Plan;

@@ -36,13 +36,15 @@ impl Plan {
     /// Errors: INVALID FIELD IN COMMAND INFORMATION UNIT when the command cannot do with that;
     /// nothing has happened then. Source: FCP-4 section 9.4.2, which other transports follow.
     pub fn fit(&mut self, from_host_bytes: u32) -> Result<(), Outcome> {
-        let Transfer::FromHost { len_bytes } = self.transfer else {
-            return Ok(());
-        };
         let is_exact = matches!(
             self.command,
             Command::CompareAndWrite(_) | Command::WriteSame(_)
         );
+        let len_bytes = match self.transfer {
+            Transfer::FromHost { len_bytes } => len_bytes,
+            Transfer::None if is_exact => 0,
+            _ => return Ok(()),
+        };
         if from_host_bytes == len_bytes || (from_host_bytes > len_bytes && !is_exact) {
             return Ok(());
         }
@@ -120,7 +122,8 @@ impl Nexus {
         let info = self.unit().info();
         let checked = match command {
             Command::Read(blocks) => rw::plan_read(info, blocks),
-            Command::Write(blocks) | Command::OrWrite(blocks) => rw::plan_write(info, blocks),
+            Command::Write(blocks) => rw::plan_write(info, blocks),
+            Command::OrWrite(blocks) => rw::plan_or(info, blocks),
             Command::WriteAtomic {
                 blocks,
                 boundary_blocks,

@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use frontends::reservation::Reservations;
 use frontends::{SubsystemOptions, Target, TargetOptions};
 use reactor::cores::CoreConfig;
 
@@ -80,8 +81,9 @@ pub fn serve_on(
         let target = Target::new(options()).expect("the options are good");
         let blocks = VOLUME_BYTES / u64::from(block_bytes);
         let volume = volume::testing::memory_volume(blocks, block_bytes);
+        let reservations = Reservations::load(volume.clone()).await;
         target
-            .add_volume(volume, subsystem)
+            .add_volume(volume, reservations, subsystem)
             .expect("the first of its name");
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = target.listen(local).await.expect("loopback can be bound");

@@ -202,7 +202,8 @@ impl Operational {
         let meaningless = rule.no_discovery && self.negotiated.named.discovery;
         let agreed = self.joined && rule.leading_only;
         let state = self.states.get(index).copied().unwrap_or_default();
-        state == State::Open
+        rule.is_offered
+            && state == State::Open
             && !meaningless
             && !agreed
             && rule.has_to_change(rule.get(&self.negotiated), &self.offer)

@@ -68,18 +68,40 @@ fn ranges_end_with_the_unit_and_do_not_wrap() {
 
 #[test]
 fn a_transfer_is_as_long_as_announced_and_no_longer() {
-    run(|stage| async move {
-        let most = (1 << 20) / 512;
-        let data = pattern(most as usize, 512, 1);
-        stage.a.good_out(&rw16(0x8a, 0, 0, most), &data).await;
-        assert_eq!(stage.a.good(&rw16(0x88, 0, 0, most)).await, data);
-        for opcode in [0x88, 0x8a, 0x8b, 0x8e] {
-            let sense = stage.a.refused(&rw16(opcode, 0, 0, most + 1)).await;
-            assert_eq!(code(sense), INVALID_CDB, "{opcode:#x}");
-        }
-        // A compare by the medium moves no data: it has no such limit.
-        stage.a.good(&rw16(0x8f, 0, 0, 50_000)).await;
-    });
+    for block_bytes in [512, 4096] {
+        run_with(block_bytes, move |stage| async move {
+            let block = block_bytes as usize;
+            let most = ((1 << 20) + 8192) / block_bytes;
+            // One request of the volume, a block more, and all that a buffer holds.
+            for (seed, count) in [
+                most - 8192 / block_bytes,
+                most + 1 - 8192 / block_bytes,
+                most,
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let data = pattern(count as usize, block, seed as u8);
+                stage.a.good_out(&rw16(0x8a, 0, 3, count), &data).await;
+                assert!(stage.a.good(&rw16(0x88, 0, 3, count)).await == data);
+                stage.a.good_out(&rw16(0x8f, 2, 3, count), &data).await;
+                let other = pattern(count as usize, block, seed as u8 + 10);
+                stage.a.good_out(&rw16(0x8e, 2, 3, count), &other).await;
+                assert!(stage.a.good(&rw16(0x88, 0, 3, count)).await == other);
+                let sense = stage.a.refused_out(&rw16(0x8f, 2, 3, count), &data).await;
+                assert_eq!(code(sense), (0xe, 0x1d00));
+            }
+            for opcode in [0x88, 0x8a, 0x8b, 0x8e] {
+                let sense = stage.a.refused(&rw16(opcode, 0, 0, most + 1)).await;
+                assert_eq!(code(sense), INVALID_CDB, "{opcode:#x}");
+            }
+            // What must be atomic is one request.
+            let sense = stage.a.refused(&rw16(0x8b, 0, 0, most)).await;
+            assert_eq!(code(sense), INVALID_CDB);
+            // A compare by the medium moves no data: it has no such limit.
+            stage.a.good(&rw16(0x8f, 0, 0, 50_000)).await;
+        });
+    }
 }
 
 /// What FCP-4 allows a target: to do the blocks that come, or to refuse.
@@ -217,6 +239,9 @@ fn compare_and_write_wants_exactly_its_data_and_at_most_its_limit() {
             assert_eq!(code(sense), INVALID_CDB);
         }
         stage.a.good(&caw(0, 0)).await;
+        // A count of 256 is 0 in one byte: its data tells.
+        let sense = stage.a.refused_out(&caw(0, 0), &[0; 512]).await;
+        assert_eq!(code(sense), (ILLEGAL, 0x0e03));
         let sense = stage.a.refused(&caw(BLOCKS, 1)).await;
         assert_eq!(code(sense), OUT_OF_RANGE);
     });

@@ -379,6 +379,9 @@ fn session_keys_mean_nothing_to_discovery() {
 fn strict() -> Offer {
     Offer {
         immediate_data: false,
+        // Not worth an offer.
+        time2wait_s: 5,
+        time2retain_s: 0,
         max_burst_bytes: 131_072,
         header_digest: DigestPolicy::Required,
         ..offer()
@@ -397,7 +400,9 @@ fn where_the_default_does_not_do_the_target_offers() {
     ] {
         assert_eq!(answer(&first, key).as_deref(), Some(value));
     }
-    assert_eq!(answer(&first, "FirstBurstLength"), None);
+    for silent in ["FirstBurstLength", "DefaultTime2Wait", "DefaultTime2Retain"] {
+        assert_eq!(answer(&first, silent), None);
+    }
     let answers = [
         ("HeaderDigest", "CRC32C"),
         ("ImmediateData", "No"),
