@@ -81,7 +81,9 @@ impl Nexus {
     ) -> Outcome {
         match plan.command {
             Command::WriteAtomic { blocks, .. } => rw::write(self, blocks, data).await,
-            Command::WriteVerify(fields) => compare::write_verify(self, fields, data, is_aborted).await,
+            Command::WriteVerify(fields) => {
+                compare::write_verify(self, fields, data, is_aborted).await
+            }
             Command::Verify(fields) => compare::verify(self, fields, data, is_aborted).await,
             Command::CompareAndWrite(blocks) => {
                 compare::compare_and_write(self, blocks, data).await
@@ -159,7 +161,10 @@ impl Nexus {
 }
 
 /// The outcome of `work`, which may be left when nobody wants it.
-async fn unless(is_aborted: IsAborted<'_>, mut work: Pin<Box<impl Future<Output = Outcome>>>) -> Outcome {
+async fn unless(
+    is_aborted: IsAborted<'_>,
+    mut work: Pin<Box<impl Future<Output = Outcome>>>,
+) -> Outcome {
     loop {
         match reactor::time::timeout(ABORT_PAUSE, work.as_mut()).await {
             Ok(outcome) => return outcome,

@@ -9,10 +9,10 @@ use volume::{Command, Request, Volume, VolumeError, VolumeInfo};
 use wire::scsi::Sense;
 use wire::scsi::cdb::Same;
 
+use super::execute::IsAborted;
 use super::plan::from_host;
 use super::rw::check_range;
 use super::status::{self, Access};
-use super::execute::IsAborted;
 use super::{Nexus, Outcome, Transfer, limits};
 
 /// Length of a piece, and its alignment: a cluster of the engine.
