@@ -56,7 +56,7 @@ impl Nexus {
             Command::Sanitize(fields) => {
                 drop(pass);
                 let work = Box::pin(sanitize::execute(self, fields, data));
-                unless(is_aborted, work).await
+                Box::pin(unless(is_aborted, work)).await
             }
             // The rest is rare: boxed, so that a read's future stays small.
             _ => Box::pin(self.execute_rare(plan, data, is_aborted)).await,
