@@ -44,7 +44,8 @@ fn pool_names_and_paths_differ(source: &Source<'_>, draft: &Draft) -> Result<()>
 fn volume_names_differ(source: &Source<'_>, draft: &Draft) -> Result<()> {
     let volumes = draft.config.volumes.iter().zip(&draft.volumes_at);
     let names = volumes.map(|(volume, at)| (volume.name.as_str(), at));
-    let remedy = "give each volume its own name, also over several pools: the name is its NQN";
+    let remedy =
+        "give each volume its own name, also over several pools: the name ends its NQN and IQN";
     refuse_duplicates(source, "volume.name", names, remedy)
 }
 
@@ -115,6 +116,12 @@ fn listeners(draft: &Draft) -> Vec<Listener> {
         at,
         key: "nvme_tcp.listen",
     });
+    let iscsi = draft.config.iscsi.iter().flat_map(|iscsi| &iscsi.listen);
+    let iscsi = iscsi.zip(&draft.iscsi_at).map(|(address, at)| Listener {
+        address: *address,
+        at: Some(at.clone()),
+        key: "iscsi.listen",
+    });
     let metrics = draft.config.metrics.listen.map(|address| {
         let at = draft.metrics_at.clone();
         Listener {
@@ -123,7 +130,7 @@ fn listeners(draft: &Draft) -> Vec<Listener> {
             key: "metrics.listen",
         }
     });
-    let mut all: Vec<Listener> = nvme.chain(metrics).collect();
+    let mut all: Vec<Listener> = nvme.chain(iscsi).chain(metrics).collect();
     all.sort_by_key(|listener| listener.at.as_ref().map(|at| at.start));
     all
 }

@@ -18,7 +18,7 @@
 //!
 //! File map: `model` the types, `limits` every bound and default, `schema` the list of keys,
 //! `parse` one function per table, `values` what stands in them, `reader` typed access with
-//! positions, `check` the rules that span several tables, `error` what a refusal looks like.
+//! positions, `check` the rules that span several tables, `secrets` the file of CHAP secrets, `error` what a refusal looks like.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -30,6 +30,7 @@ mod name;
 mod parse;
 mod reader;
 mod schema;
+mod secrets;
 mod size;
 mod suggest;
 mod timespan;
@@ -37,10 +38,12 @@ mod values;
 
 pub use error::{ConfigError, Finding, Problem};
 pub use model::{
-    AllowHosts, BlockSize, Config, ControlConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,
-    NvmeTcpConfig, Placement, PoolConfig, PoolPlace, ReactorConfig, SocketMode, Spin, VolumeConfig,
+    AllowHosts, BlockSize, Config, ControlConfig, IscsiConfig, LogConfig, LogFormat, LogLevel,
+    MetricsConfig, NvmeTcpConfig, Placement, PoolConfig, PoolPlace, ReactorConfig, SocketMode,
+    Spin, VolumeConfig,
 };
-pub use name::{HostNqn, InvalidName, InvalidNqn, Name};
+pub use name::{HostName, InvalidHostName, InvalidName, Name};
 pub use schema::{KEYS, Key};
+pub use secrets::{ChapSecrets, ChapUser, SecretsError};
 pub use size::{ByteSize, InvalidSize};
 pub use timespan::{InvalidTimespan, Timespan};

@@ -13,6 +13,8 @@ pub const FILE_BYTES_MAX: u64 = 1 << 20;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Longest NVMe Qualified Name. Source: NVMe base 2.0 section 4.5.
 pub const NQN_BYTES_MAX: usize = 223;
+/// Longest iSCSI name. Source: RFC 7143 section 4.2.7.1.
+pub const ISCSI_NAME_BYTES_MAX: usize = 223;
 
 /// Highest core number the kernel's fixed-size affinity mask can name.
 pub const CORE_ID_MAX: u64 = 1023;
@@ -106,6 +108,19 @@ pub const CONNECTIONS_DEFAULT: u64 = 1024;
 pub const CONNECTIONS_MIN: u64 = 2;
 /// Most TCP connections of all hosts together.
 pub const CONNECTIONS_MAX: u64 = 65536;
+
+/// Commands that an iSCSI session may have in flight.
+pub const ISCSI_QUEUE_DEPTH_DEFAULT: u64 = 128;
+/// Most commands that an iSCSI session may have in flight.
+pub const ISCSI_QUEUE_DEPTH_MAX: u64 = 1024;
+/// Largest file of CHAP secrets that is read.
+pub const SECRETS_BYTES_MAX: u64 = 1 << 20;
+/// Shortest CHAP secret: 96 bits. Source: RFC 7143 section 9.2.1.
+pub const SECRET_BYTES_MIN: usize = 12;
+/// Longest CHAP secret and user name.
+pub const SECRET_BYTES_MAX: usize = 255;
+/// Most initiators with a secret.
+pub const SECRETS_MAX: usize = 4096;
 
 /// Control socket when nothing is said; the command line looks for the server here.
 pub const CONTROL_SOCKET_DEFAULT: &str = "var/bedplate.sock";

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 
 use crate::limits;
-use crate::{ByteSize, HostNqn, Name, Timespan};
+use crate::{ByteSize, HostName, Name, Timespan};
 
 /// Everything one appliance is told at start. Serializes to the TOML it can be read from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -22,6 +22,9 @@ pub struct Config {
     pub volumes: Vec<VolumeConfig>,
     /// `[nvme_tcp]`: the NVMe/TCP listener and what it offers to hosts.
     pub nvme_tcp: NvmeTcpConfig,
+    /// `[iscsi]`: the iSCSI listener and what it offers to hosts. None: there is no iSCSI.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iscsi: Option<IscsiConfig>,
     /// `[control]`: the management socket.
     pub control: ControlConfig,
     /// `[metrics]`: the HTTP listener for Prometheus.
@@ -192,7 +195,7 @@ pub enum AllowHosts {
     /// Every host that reaches the listener.
     Any,
     /// These hosts; never empty.
-    Only(Vec<HostNqn>),
+    Only(Vec<HostName>),
 }
 
 impl AllowHosts {
@@ -201,11 +204,11 @@ impl AllowHosts {
         matches!(self, Self::Any)
     }
 
-    /// Whether a host that presents this NQN may connect. Compares byte for byte.
-    pub fn admits(&self, host_nqn: &str) -> bool {
+    /// Whether a host that presents this name may connect. Compares byte for byte.
+    pub fn admits(&self, host_name: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::Only(hosts) => hosts.iter().any(|host| host.as_str() == host_nqn),
+            Self::Only(hosts) => hosts.iter().any(|host| host.as_str() == host_name),
         }
     }
 }
@@ -252,6 +255,21 @@ impl Default for NvmeTcpConfig {
             placement: Placement::Spread,
         }
     }
+}
+
+/// `[iscsi]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IscsiConfig {
+    /// Addresses to listen on, at least one; each is a target portal group of its own, numbered
+    /// from 1.
+    pub listen: Vec<SocketAddr>,
+    /// Commands that a session may have in flight.
+    pub queue_depth: u16,
+    /// TCP connections of all hosts together.
+    pub max_connections: u32,
+    /// File of CHAP secrets, see [`crate::ChapSecrets`]. None: hosts need not say who they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<PathBuf>,
 }
 
 /// `[control]`.

@@ -1,4 +1,4 @@
-//! Names of pools and volumes, and the names hosts present (NQN).
+//! Names of pools and volumes, and the names hosts present.
 
 use std::fmt;
 use std::str::FromStr;
@@ -74,44 +74,65 @@ pub struct InvalidName {
     pub meant: Option<String>,
 }
 
-/// The NVMe Qualified Name of a host, as it is given in `allow_hosts` and sent in Connect.
+/// The name a host presents, as it is given in `allow_hosts`: an NVMe Qualified Name, sent in
+/// Connect, or an iSCSI initiator's name, sent at login.
 ///
-/// At most 223 bytes, of the form `nqn.yyyy-mm.reverse.domain:anything` or
-/// `nqn.2014-08.org.nvmexpress:uuid:UUID`. Compared byte for byte, as the specification asks.
-/// Source: NVMe base 2.0 section 4.5 (NVMe Qualified Names).
+/// At most 223 bytes. `nqn.yyyy-mm.reverse.domain:anything`, `iqn.yyyy-mm.reverse.domain:anything`,
+/// `eui.` with 16 and `naa.` with 16 or 32 hexadecimal digits. Compared byte for byte, so an iSCSI
+/// name is written in lower case, as initiators send it.
+/// Source: NVMe base 2.0 section 4.5; RFC 7143 section 4.2.7.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct HostNqn(String);
+pub struct HostName(String);
 
-impl HostNqn {
-    /// The NQN as text.
+impl HostName {
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is the name of an iSCSI initiator.
+    pub fn is_iscsi(&self) -> bool {
+        !self.0.starts_with("nqn.")
+    }
 }
 
-impl FromStr for HostNqn {
-    type Err = InvalidNqn;
+impl FromStr for HostName {
+    type Err = InvalidHostName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if is_nqn(text) {
+        if is_nqn(text) || is_iscsi_name(text) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidNqn(text.to_owned()))
+            Err(InvalidHostName(text.to_owned()))
         }
     }
 }
 
 fn is_nqn(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix("nqn.") else {
-        return false;
-    };
-    let Some((date, rest)) = rest.split_once('.') else {
+    text.strip_prefix("nqn.").is_some_and(is_dated_name) && text.len() <= limits::NQN_BYTES_MAX
+}
+
+fn is_iscsi_name(text: &str) -> bool {
+    let is_hex = |digits: &str| digits.bytes().all(|b| b.is_ascii_hexdigit());
+    if let Some(digits) = text.strip_prefix("eui.") {
+        return digits.len() == 16 && is_hex(digits);
+    }
+    if let Some(digits) = text.strip_prefix("naa.") {
+        return matches!(digits.len(), 16 | 32) && is_hex(digits);
+    }
+    let is_lower = !text.chars().any(char::is_uppercase);
+    let rest = text.strip_prefix("iqn.");
+    is_lower && text.len() <= limits::ISCSI_NAME_BYTES_MAX && rest.is_some_and(is_dated_name)
+}
+
+/// `yyyy-mm.reverse.domain`, and perhaps a colon and more.
+fn is_dated_name(text: &str) -> bool {
+    let Some((date, rest)) = text.split_once('.') else {
         return false;
     };
     let domain = rest.split(':').next().unwrap_or_default();
-    text.len() <= limits::NQN_BYTES_MAX
-        && is_year_and_month(date)
+    is_year_and_month(date)
         && domain.starts_with(|c: char| c.is_ascii_alphanumeric())
         && !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
@@ -126,13 +147,13 @@ fn is_year_and_month(date: &str) -> bool {
         && ("01"..="12").contains(&date.get(5..).unwrap_or_default())
 }
 
-/// Text that is not an NVMe Qualified Name.
+/// Text that is not a host's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not an NQN; write the host's name as its /etc/nvme/hostnqn holds it, \
-     for example \"nqn.2014-08.org.nvmexpress:uuid:...\""
+    "{0:?} is not a host's name; write it as the host's /etc/nvme/hostnqn or \
+     /etc/iscsi/initiatorname.iscsi holds it, for example \"nqn.2014-08.org.nvmexpress:uuid:...\""
 )]
-pub struct InvalidNqn(pub String);
+pub struct InvalidHostName(pub String);
 
 macro_rules! text_type {
     ($type:ty, $error:ty) => {
@@ -159,7 +180,7 @@ macro_rules! text_type {
 }
 
 text_type!(Name, InvalidName);
-text_type!(HostNqn, InvalidNqn);
+text_type!(HostName, InvalidHostName);
 
 #[cfg(test)]
 mod tests {
@@ -206,8 +227,13 @@ mod tests {
             "nqn.2026-11.io.bedplate:demo",
             "nqn.2026-11.com.example",
             longest.as_str(),
+            "iqn.1993-08.org.debian:01:5f2e1a9c3b4d",
+            "iqn.2026-11.com.example",
+            "eui.02004567a425678d",
+            "naa.52004567ba64678d",
+            "naa.62004567ba64678d0123456789abcdef",
         ] {
-            assert_eq!(good.parse::<HostNqn>().unwrap().as_str(), good);
+            assert_eq!(good.parse::<HostName>().unwrap().as_str(), good);
         }
         for bad in [
             "",
@@ -221,9 +247,15 @@ mod tests {
             "nqn.2026-11.:y",
             "nqn.2026-11.io.x: y",
             "NQN.2026-11.io.x:y",
+            "iqn.2026-11.io.x:Y",
+            "iqn.2026-13.io.x:y",
+            "iqn.io.x:y",
+            "eui.02004567a425678",
+            "naa.52004567ba64678g",
+            format!("i{}x", &longest[1..]).as_str(),
             format!("{longest}x").as_str(),
         ] {
-            assert!(bad.parse::<HostNqn>().is_err(), "{bad:?}");
+            assert!(bad.parse::<HostName>().is_err(), "{bad:?}");
         }
     }
 
@@ -240,8 +272,8 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_an_nqn_or_refused(text in "(nqn\\.)?.*") {
-            if let Ok(nqn) = text.parse::<HostNqn>() {
+        fn any_text_is_a_host_name_or_refused(text in "((n|i)qn\\.)?.*") {
+            if let Ok(nqn) = text.parse::<HostName>() {
                 prop_assert_eq!(nqn.to_string(), text);
             }
         }

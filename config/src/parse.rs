@@ -6,10 +6,11 @@ use toml::de::{DeTable, DeValue};
 use crate::error::{ConfigError, Problem};
 use crate::limits;
 use crate::model::{
-    AllowHosts, BlockSize, Config, ControlConfig, LogConfig, LogFormat, LogLevel, MetricsConfig,
-    NvmeTcpConfig, Placement, PoolConfig, PoolPlace, ReactorConfig, SocketMode, Spin, VolumeConfig,
+    AllowHosts, BlockSize, Config, ControlConfig, IscsiConfig, LogConfig, LogFormat, LogLevel,
+    MetricsConfig, NvmeTcpConfig, Placement, PoolConfig, PoolPlace, ReactorConfig, SocketMode,
+    Spin, VolumeConfig,
 };
-use crate::name::HostNqn;
+use crate::name::HostName;
 use crate::reader::{At, Entry, SizeRule, Source, Table, clip, refuse_unknown_tables};
 use crate::suggest::nearest;
 use crate::timespan::{InvalidTimespan, Timespan};
@@ -63,6 +64,8 @@ pub(crate) struct Draft {
     pub volumes_at: Vec<At>,
     /// Beside `config.nvme_tcp.listen`; empty when the default is used.
     pub listen_at: Vec<At>,
+    /// Beside `config.iscsi.listen`.
+    pub iscsi_at: Vec<At>,
     pub metrics_at: Option<At>,
     /// `max_connections` if given, else `max_queues` if given.
     pub connections_at: Option<At>,
@@ -85,6 +88,7 @@ pub(crate) fn document(source: &Source<'_>) -> Result<Draft> {
     let (pools, pools_at) = pools(source, tables)?;
     let (volumes, volumes_at) = volumes(source, tables, &pools)?;
     let (nvme_tcp, listen_at, connections_at) = nvme_tcp(single(source, tables, "nvme_tcp")?)?;
+    let (iscsi, iscsi_at) = iscsi(single(source, tables, "iscsi")?)?;
     let (metrics, metrics_at) = metrics(single(source, tables, "metrics")?)?;
     let reactor = reactor(single(source, tables, "reactor")?)?;
     let control = control(single(source, tables, "control")?)?;
@@ -94,6 +98,7 @@ pub(crate) fn document(source: &Source<'_>) -> Result<Draft> {
         pools,
         volumes,
         nvme_tcp,
+        iscsi,
         control,
         metrics,
         log,
@@ -103,6 +108,7 @@ pub(crate) fn document(source: &Source<'_>) -> Result<Draft> {
         pools_at,
         volumes_at,
         listen_at,
+        iscsi_at,
         metrics_at,
         connections_at,
     })
@@ -352,11 +358,12 @@ fn block_size(entry: &Entry<'_>) -> Result<BlockSize> {
 }
 
 fn allow_hosts(entry: &Entry<'_>) -> Result<AllowHosts> {
-    const EXAMPLE: &str = "the host's name as its /etc/nvme/hostnqn holds it, in quotes";
+    const EXAMPLE: &str = "the host's name as its /etc/nvme/hostnqn or \
+                           /etc/iscsi/initiatorname.iscsi holds it, in quotes";
     let if_empty = "name at least one host, or remove the key to admit every host";
-    let mut seen: Vec<(HostNqn, At)> = Vec::new();
+    let mut seen: Vec<(HostName, At)> = Vec::new();
     for element in entry.list(limits::ALLOW_HOSTS_MAX, if_empty)? {
-        let host: HostNqn = element.parsed("an NVMe host name (NQN)", EXAMPLE, |_| {
+        let host: HostName = element.parsed("a host's name (NQN or IQN)", EXAMPLE, |_| {
             format!("write {EXAMPLE}")
         })?;
         if let Some((_, first)) = seen.iter().find(|(other, _)| *other == host) {
@@ -409,6 +416,36 @@ fn nvme_tcp(table: Option<Table<'_>>) -> Result<NvmeTcpParts> {
         listen_at,
         connections.or(queues).map(|entry| entry.at),
     ))
+}
+
+fn iscsi(table: Option<Table<'_>>) -> Result<(Option<IscsiConfig>, Vec<At>)> {
+    let Some(table) = table else {
+        return Ok((None, Vec::new()));
+    };
+    let listen = table.required("listen", "[\"127.0.0.1:3260\"]")?;
+    let if_empty = "write at least one address, for example \"127.0.0.1:3260\", or remove [iscsi]";
+    let entries = listen.list(limits::LISTEN_COUNT_MAX, if_empty)?;
+    let number = |key, default, most| {
+        let entry = table.get(key);
+        entry.map_or(Ok(default), |entry| entry.integer(1..=most))
+    };
+    let (depth, depth_max) = (
+        limits::ISCSI_QUEUE_DEPTH_DEFAULT,
+        limits::ISCSI_QUEUE_DEPTH_MAX,
+    );
+    let (connections, connections_max) = (limits::CONNECTIONS_DEFAULT, limits::CONNECTIONS_MAX);
+    let secrets = table.get("secrets").map(|entry| {
+        let example = "\"/etc/bedplate/iscsi-secrets.toml\"";
+        values::path(&entry, example, limits::PATH_BYTES_MAX)
+    });
+    let config = IscsiConfig {
+        listen: entries.iter().map(address).collect::<Result<_>>()?,
+        queue_depth: number("queue_depth", depth, depth_max)? as u16,
+        max_connections: number("max_connections", connections, connections_max)? as u32,
+        secrets: secrets.transpose()?,
+    };
+    let listen_at = entries.into_iter().map(|entry| entry.at).collect();
+    Ok((Some(config), listen_at))
 }
 
 fn control(table: Option<Table<'_>>) -> Result<ControlConfig> {

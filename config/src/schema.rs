@@ -20,7 +20,7 @@ impl TableSpec {
 }
 
 /// Every table, in the order of the documentation.
-pub(crate) const TABLES: [TableSpec; 7] = [
+pub(crate) const TABLES: [TableSpec; 8] = [
     TableSpec {
         name: "reactor",
         repeated: false,
@@ -35,6 +35,10 @@ pub(crate) const TABLES: [TableSpec; 7] = [
     },
     TableSpec {
         name: "nvme_tcp",
+        repeated: false,
+    },
+    TableSpec {
+        name: "iscsi",
         repeated: false,
     },
     TableSpec {
@@ -94,6 +98,10 @@ pub const KEYS: &[Key] = &[
     key("nvme_tcp", "in_capsule", Some(r#""8KiB""#)),
     key("nvme_tcp", "max_connections", Some("1024")),
     key("nvme_tcp", "placement", Some(r#""spread""#)),
+    key("iscsi", "listen", None),
+    key("iscsi", "queue_depth", Some("128")),
+    key("iscsi", "max_connections", Some("1024")),
+    key("iscsi", "secrets", None),
     key("control", "socket", Some(r#""var/bedplate.sock""#)),
     key("control", "mode", Some(r#""0600""#)),
     key("metrics", "listen", None),

@@ -61,6 +61,17 @@ fn appliance_says_what_it_shows() {
     assert_eq!(config.log.format, LogFormat::Json);
 }
 
+const ISCSI: &str = "[iscsi]\nlisten = ['127.0.0.1:3260', '[::1]:3260']\nsecrets = 's.toml'\n";
+
+#[test]
+fn iscsi_is_off_until_it_is_asked_for() {
+    assert_eq!(Config::parse(MINIMAL, "minimal").unwrap().iscsi, None);
+    let config = Config::parse(&format!("{MINIMAL}{ISCSI}"), "iscsi").unwrap();
+    let iscsi = config.iscsi.unwrap();
+    assert_eq!(iscsi.listen.len(), 2);
+    assert_eq!(iscsi.secrets.as_deref(), Some(Path::new("s.toml")));
+}
+
 const IN_MEMORY: &str = "[[pool]]\nname = 'ram'\nmemory = '1GiB'\n";
 
 #[test]
@@ -77,11 +88,13 @@ fn memory_stands_in_place_of_path_and_size() {
 fn what_was_read_can_be_written_and_read_again() {
     let minimal = Config::parse(MINIMAL, "minimal").unwrap();
     let in_memory = Config::parse(IN_MEMORY, "memory").unwrap();
+    let iscsi = Config::parse(&format!("{MINIMAL}{ISCSI}"), "iscsi").unwrap();
     for config in [
         example("quickstart.toml"),
         example("appliance.toml"),
         minimal,
         in_memory,
+        iscsi,
     ] {
         let text = toml::to_string(&config).unwrap();
         assert_eq!(Config::parse(&text, "written").unwrap(), config, "{text}");
@@ -99,6 +112,8 @@ fn values_at_their_limits_are_accepted() {
         "[nvme_tcp]\nmax_queues = 1\nmax_connections = 2\nqueue_depth = 2",
         "[nvme_tcp]\nmax_io = '1MiB'\nin_capsule = '64KiB'",
         "[nvme_tcp]\nmax_io = '128KiB'\nin_capsule = '4KiB'",
+        "[iscsi]\nlisten = ['0.0.0.0:3260']\nqueue_depth = 1\nmax_connections = 1",
+        "[iscsi]\nlisten = ['0.0.0.0:3260']\nqueue_depth = 1024\nmax_connections = 65536",
         "[[volume]]\nname = 'w'\npool = 'main'\nsize = '256TiB'\njournal = '4GiB'",
         "[[volume]]\nname = 'w'\npool = 'main'\nsize = '1MiB'\njournal = '16MiB'",
         "[[pool]]\nname = 'x'\npath = 'q'\nsize = '256TiB'\nmap_cache = '256GiB'",
@@ -113,7 +128,7 @@ fn values_at_their_limits_are_accepted() {
 /// The defaults listed with the keys are those that are used.
 #[test]
 fn listed_defaults_are_the_real_ones() {
-    let config = Config::parse(MINIMAL, "minimal").unwrap();
+    let config = Config::parse(&format!("{MINIMAL}{ISCSI}"), "minimal").unwrap();
     let written: toml::Table = toml::to_string(&config).unwrap().parse().unwrap();
     for key in KEYS {
         let Some(default) = key.default else { continue };

@@ -336,6 +336,25 @@ fn nvme_tcp() {
 
 #[test]
 #[rustfmt::skip] // one row a line
+fn iscsi() {
+    check(
+        &format!("{POOL}[iscsi]\n"),
+        &[
+            ("queue_depth = 1", (5, 1), "iscsi.listen", "missing", "[\"127.0.0.1:3260\"]"),
+            ("listen = []", (6, 10), "iscsi.listen", "empty", "or remove [iscsi]"),
+            ("listen = ['10.0.0.1:4420']\n[nvme_tcp]\nlisten = ['10.0.0.1:4420']", (8, 11), "nvme_tcp.listen", "twice", "keep one"),
+            ("listen = ['127.0.0.1:4420']", (6, 11), "iscsi.listen", "overlaps", "nvme_tcp.listen"),
+            ("listen = ['10.0.0.1:3260']\nqueue_depth = 0", (7, 15), "iscsi.queue_depth", "less", "1 or more"),
+            ("listen = ['10.0.0.1:3260']\nqueue_depth = 1025", (7, 15), "iscsi.queue_depth", "more", "1024"),
+            ("listen = ['10.0.0.1:3260']\nmax_connections = 0", (7, 19), "iscsi.max_connections", "less", "1"),
+            ("listen = ['10.0.0.1:3260']\nsecrets = ''", (7, 11), "iscsi.secrets", "not a path", "secrets.toml"),
+            ("listen = ['10.0.0.1:3260']\nsecret = 'x'", (7, 1), "iscsi.secret", "no such key", "secrets"),
+        ],
+    );
+}
+
+#[test]
+#[rustfmt::skip] // one row a line
 fn control_metrics_and_log() {
     check(
         POOL,

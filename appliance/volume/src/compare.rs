@@ -1,4 +1,4 @@
-//! Compare, and compare-and-write: atomic against every write of the same pages.
+//! Compare, compare-and-write, and or: atomic against every write of the same pages.
 
 use std::rc::Rc;
 
@@ -34,7 +34,19 @@ impl Core {
         self.write_locked(span, write, lock, fua).await
     }
 
-    /// Page by page: a compare holds the host's data already and must not wait for more of it.
+    /// Writes what the blocks hold or'ed with `data`, which nobody shares.
+    pub async fn or(self: &Rc<Self>, lba: u64, mut data: Buf, fua: bool) -> Completion {
+        let span = self.info().payload(lba, &data)?;
+        let lock = self.locks.acquire(PageRange::covering(span)).await;
+        let bytes = data.as_mut();
+        self.each_page_locked(span, |at, current| {
+            or_into(&mut bytes[at..at + current.len()], current);
+            Ok(())
+        })
+        .await?;
+        self.write_locked(span, data, lock, fua).await
+    }
+
     async fn compare_locked(
         self: &Rc<Self>,
         lba: u64,
@@ -42,6 +54,25 @@ impl Core {
         data: &[u8],
     ) -> Result<(), VolumeError> {
         let block_len = self.info().block_bytes as usize;
+        self.each_page_locked(span, |at, current| {
+            let wanted = &data[at..at + current.len()];
+            match first_difference(current, wanted, block_len) {
+                None => Ok(()),
+                Some(block) => Err(VolumeError::CompareMismatch {
+                    lba: lba + (at / block_len + block) as u64,
+                }),
+            }
+        })
+        .await
+    }
+
+    /// Shows `look` what the span holds, with its offset in the span. Page by page: the caller holds
+    /// the host's data already and must not wait for more memory.
+    async fn each_page_locked(
+        self: &Rc<Self>,
+        span: Span,
+        mut look: impl FnMut(usize, &[u8]) -> Result<(), VolumeError>,
+    ) -> Result<(), VolumeError> {
         let range = PageRange::covering(span);
         let (mut page_buf, _scratch) = self.scratch_pages(PAGE_BYTES).await;
         for page in range.first..range.end() {
@@ -49,15 +80,16 @@ impl Core {
             let from = span.offset_bytes.max(page * PAGE);
             let to = (span.offset_bytes + span.len_bytes).min((page + 1) * PAGE);
             let current = &page_buf[(from - page * PAGE) as usize..(to - page * PAGE) as usize];
-            let at = (from - span.offset_bytes) as usize;
-            let wanted = &data[at..at + current.len()];
-            if let Some(block) = first_difference(current, wanted, block_len) {
-                return Err(VolumeError::CompareMismatch {
-                    lba: lba + (at / block_len + block) as u64,
-                });
-            }
+            look((from - span.offset_bytes) as usize, current)?;
         }
         Ok(())
+    }
+}
+
+/// Sets in `into` the bits that are set in `other`, which is as long.
+pub(crate) fn or_into(into: &mut [u8], other: &[u8]) {
+    for (byte, other) in into.iter_mut().zip(other) {
+        *byte |= other;
     }
 }
 

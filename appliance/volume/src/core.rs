@@ -20,7 +20,7 @@ use crate::locks::LockTable;
 use crate::metrics::{Gauges, Metrics};
 use crate::pages::{PageRange, mask_in};
 use crate::read::PlanPool;
-use crate::request::{Command, Completion, Request, VolumeInfo, VolumeState};
+use crate::request::{BlockStatus, Command, Completion, Request, VolumeInfo, VolumeState};
 
 /// Cycles after which everything is room again that writes had replaced: one puts the cluster into
 /// the map, one finds that its older place is not used any more, and one moves the tail over the
@@ -160,8 +160,17 @@ impl Core {
                 self.compare_and_write(lba, compare, write, request.fua)
                     .await
             }
+            Command::Or { lba, data } => self.or(lba, data, request.fua).await,
             Command::Verify { lba, block_count } => self.verify(lba, block_count).await,
         }
+    }
+
+    /// As [`crate::Volume::block_status`].
+    pub async fn block_status(&self, lba: u64) -> Result<BlockStatus, VolumeError> {
+        let Ok(_pass) = self.gate.enter() else {
+            return Err(self.closed());
+        };
+        self.mapped_run(lba).await
     }
 
     fn closed(&self) -> VolumeError {

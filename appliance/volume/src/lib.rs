@@ -22,6 +22,7 @@ mod pages;
 mod read;
 mod recovery;
 mod request;
+mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod volume;
@@ -36,7 +37,7 @@ pub use error::{Corruption, ErrorKind, VolumeError};
 pub use metrics::{Gauges, MetricsSnapshot, OpSnapshot};
 pub use recovery::{Damage, ReplayReport};
 pub use request::{
-    BlockRange, Command, Completion, MAX_REQUEST_BYTES, OpKind, Ranges, Request, VolumeId,
-    VolumeInfo, VolumeState,
+    BlockRange, BlockStatus, Command, Completion, MAX_REQUEST_BYTES, OpKind, Ranges, Request,
+    VolumeId, VolumeInfo, VolumeState,
 };
 pub use volume::Volume;

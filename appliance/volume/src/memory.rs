@@ -6,10 +6,11 @@ use std::sync::Arc;
 use reactor::buf::Buf;
 use rustc_hash::FxHashMap;
 
-use crate::compare::{check_pair, first_difference};
+use crate::compare::{check_pair, first_difference, or_into};
 use crate::error::VolumeError;
 use crate::metrics::Metrics;
-use crate::request::{Command, Completion, Request, Span, VolumeId, VolumeInfo};
+use crate::request::{BlockStatus, Command, Completion, Request, Span, VolumeId, VolumeInfo};
+use crate::status::Run;
 
 /// Logical blocks by number; a block not there reads as zeros.
 pub(crate) struct Memory {
@@ -85,11 +86,35 @@ impl Memory {
                 self.store(span, &write);
                 Ok(None)
             }
+            Command::Or { lba, mut data } => {
+                let span = info.payload(lba, &data)?;
+                let mut current = vec![0; data.len()];
+                self.load(span, &mut current);
+                or_into(data.as_mut(), &current);
+                self.store(span, &data);
+                Ok(None)
+            }
             Command::Verify { lba, block_count } => {
                 info.span(lba, block_count.into())?;
                 Ok(None)
             }
         }
+    }
+
+    /// As [`crate::Volume::block_status`]; a page is mapped when one of its blocks was written.
+    pub fn block_status(&self, lba: u64) -> Result<BlockStatus, VolumeError> {
+        self.info.span(lba, 1)?;
+        let blocks = self.blocks.borrow();
+        let page_blocks = u64::from(4096 / self.info.block_bytes);
+        let is_mapped = |page: u64| {
+            let mut lbas = page * page_blocks..(page + 1) * page_blocks;
+            lbas.any(|lba| blocks.contains_key(&lba))
+        };
+        let mut run = Run::default();
+        let end = self.info.block_count.div_ceil(page_blocks);
+        let mut pages = lba / page_blocks..end;
+        while pages.next().is_some_and(|page| run.add(is_mapped(page))) {}
+        Ok(run.status(lba, &self.info))
     }
 
     fn block_len(&self) -> usize {

@@ -132,6 +132,13 @@ pub enum Command {
         /// What to write; as long as `compare`.
         write: Buf,
     },
+    /// Writes what the blocks hold or'ed with `data`, atomically against every other request.
+    Or {
+        /// First block.
+        lba: u64,
+        /// The bits to set. Nobody else may share it.
+        data: Buf,
+    },
     /// Reads and verifies the checksums, returns no data.
     Verify {
         /// First block.
@@ -218,6 +225,15 @@ impl Ranges {
     }
 }
 
+/// Whether adjacent blocks hold data: see [`crate::Volume::block_status`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockStatus {
+    /// They hold data. Else they read as zeros and need no space.
+    pub is_mapped: bool,
+    /// Number of blocks for which this holds, at least 1; the next ones may be alike.
+    pub block_count: u64,
+}
+
 /// What kind of request, for counters and histograms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OpKind {
@@ -235,13 +251,15 @@ pub enum OpKind {
     Compare,
     /// Fused compare and write.
     CompareAndWrite,
+    /// Or.
+    Or,
     /// Verify.
     Verify,
 }
 
 impl OpKind {
     /// Every kind, in the order of [`OpKind::index`].
-    pub const ALL: [OpKind; 8] = [
+    pub const ALL: [OpKind; 9] = [
         OpKind::Read,
         OpKind::Write,
         OpKind::Flush,
@@ -249,6 +267,7 @@ impl OpKind {
         OpKind::Deallocate,
         OpKind::Compare,
         OpKind::CompareAndWrite,
+        OpKind::Or,
         OpKind::Verify,
     ];
 
@@ -267,6 +286,7 @@ impl OpKind {
             OpKind::Deallocate => "deallocate",
             OpKind::Compare => "compare",
             OpKind::CompareAndWrite => "compare_and_write",
+            OpKind::Or => "or",
             OpKind::Verify => "verify",
         }
     }
@@ -283,6 +303,7 @@ impl Command {
             Command::Deallocate { .. } => OpKind::Deallocate,
             Command::Compare { .. } => OpKind::Compare,
             Command::CompareAndWrite { .. } => OpKind::CompareAndWrite,
+            Command::Or { .. } => OpKind::Or,
             Command::Verify { .. } => OpKind::Verify,
         }
     }

@@ -3,10 +3,11 @@
 use std::rc::Rc;
 
 use crate::core::Core;
+use crate::error::VolumeError;
 #[cfg(feature = "testing")]
 use crate::memory::Memory;
 use crate::metrics::{Metrics, MetricsSnapshot, add};
-use crate::request::{Command, Completion, Request, VolumeInfo, VolumeState};
+use crate::request::{BlockStatus, Command, Completion, Request, VolumeInfo, VolumeState};
 
 /// A volume on its home core. Cloning is a reference count; the handle is `!Send`.
 #[derive(Clone)]
@@ -94,6 +95,18 @@ impl Volume {
         completion
     }
 
+    /// Whether the blocks from `lba` on hold data, and for how many this is so.
+    ///
+    /// Errors: `OutOfRange`, `Closed`, `Store` when the map cannot be read.
+    /// Cost: looks at 16,384 pages (64 MiB) at most, a map leaf at a time; a longer run ends there.
+    pub async fn block_status(&self, lba: u64) -> Result<BlockStatus, VolumeError> {
+        match &self.backing {
+            Backing::Engine(core) => core.block_status(lba).await,
+            #[cfg(feature = "testing")]
+            Backing::Memory(memory) => memory.block_status(lba),
+        }
+    }
+
     fn live_metrics(&self) -> &Metrics {
         match &self.backing {
             Backing::Engine(core) => &core.metrics,
@@ -110,7 +123,9 @@ fn transfer_bytes(command: &Command, info: &VolumeInfo) -> u64 {
         Command::Read { block_count, .. } | Command::Verify { block_count, .. } => {
             u64::from(*block_count) * block_bytes
         }
-        Command::Write { data, .. } | Command::Compare { data, .. } => data.len() as u64,
+        Command::Write { data, .. } | Command::Compare { data, .. } | Command::Or { data, .. } => {
+            data.len() as u64
+        }
         Command::CompareAndWrite { write, .. } => write.len() as u64,
         Command::WriteZeroes { block_count, .. } => block_count.saturating_mul(block_bytes),
         Command::Deallocate { ranges } => ranges

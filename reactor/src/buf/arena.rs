@@ -45,11 +45,16 @@ impl Arena {
     pub(super) fn map(len_bytes: usize) -> io::Result<Arena> {
         let huge_len = len_bytes.next_multiple_of(HUGE_BYTES);
         if let Ok(start) = map_anonymous(huge_len, libc::MAP_HUGETLB) {
-            return Ok(Arena {
+            let arena = Arena {
                 start,
                 len_bytes: huge_len,
                 is_huge: true,
-            });
+            };
+            // A promised huge page may turn out to be missing when it is touched, above all where a
+            // control group limits them: that would end the process with SIGBUS.
+            if arena.populate().is_ok() {
+                return Ok(arena);
+            }
         }
         let arena = Arena {
             start: map_anonymous(len_bytes, 0)?,
@@ -62,6 +67,22 @@ impl Arena {
 
     pub(super) fn is_huge(&self) -> bool {
         self.is_huge
+    }
+
+    /// Takes all of the memory from the machine.
+    /// Errors: `OutOfMemory` and others; a kernel before 5.14 does nothing.
+    fn populate(&self) -> io::Result<()> {
+        #[cfg(not(miri))]
+        {
+            let start = self.start.as_ptr().cast();
+            // SAFETY: the range is our own mapping, and touching it changes no byte of it.
+            let result = unsafe { libc::madvise(start, self.len_bytes, libc::MADV_POPULATE_WRITE) };
+            let error = io::Error::last_os_error();
+            if result != 0 && error.raw_os_error() != Some(libc::EINVAL) {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Where it is and how long.
@@ -138,7 +159,7 @@ impl Drop for Arena {
 
 /// Mapped memory of one owner, outside of any pool: zeroes until something is written to it.
 ///
-/// A page takes memory when it is first touched, so a region costs what is used of it.
+/// An ordinary page takes memory when it is first touched, so a region costs what is used of it.
 pub struct Region {
     arena: Arena,
     len_bytes: usize,
@@ -149,8 +170,8 @@ impl Region {
     /// of which the kernel is asked to make large ones.
     ///
     /// Errors: `InvalidInput` for no bytes, or more than any machine can map; what the kernel says
-    /// (`OutOfMemory`: it would not promise that much). Cost: system calls; the length does not
-    /// matter.
+    /// (`OutOfMemory`: it would not promise that much). Cost: system calls; huge pages are filled
+    /// with zeroes now.
     pub fn map(len_bytes: usize) -> io::Result<Region> {
         if !(1..=REGION_BYTES_MAX).contains(&len_bytes) {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -162,17 +183,7 @@ impl Region {
     /// Takes all of its memory from the machine now, instead of page by page when it is touched.
     /// Errors: `OutOfMemory`; a kernel before 5.14 does nothing. Cost: fills the memory.
     pub fn populate(&self) -> io::Result<()> {
-        #[cfg(not(miri))]
-        {
-            let start = self.arena.start.as_ptr().cast();
-            // SAFETY: the range is our own mapping, and touching it changes no byte of it.
-            let result = unsafe { libc::madvise(start, self.len_bytes, libc::MADV_POPULATE_WRITE) };
-            let error = io::Error::last_os_error();
-            if result != 0 && error.raw_os_error() != Some(libc::EINVAL) {
-                return Err(error);
-            }
-        }
-        Ok(())
+        self.arena.populate()
     }
 
     /// Whether it lies in huge pages that were set aside for such use.

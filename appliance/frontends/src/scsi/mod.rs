@@ -1,11 +1,33 @@
 //! SCSI without a transport: a command descriptor block becomes a `Request`, its outcome becomes
 //! status and sense data.
 //!
-//! A transport attaches a [`Nexus`] to a [`LogicalUnit`], lets it `plan` each command, fetches the
-//! data that the plan asks for, and then has it executed. Source: SAM-5, SPC-4, SBC-3.
+//! A transport attaches a [`Nexus`] to a [`LogicalUnit`], lets it [`plan`](Nexus::plan) each
+//! command, fetches the data that the plan asks for, and then has it
+//! [`executed`](Nexus::execute). `table` says which commands there are, `plan` what each is
+//! checked for, `execute` which file does it. Source: SAM-5, SPC-4, SBC-3.
 
-use reactor::buf::Buf;
-use wire::scsi::{Sense, Status};
+mod attention;
+mod execute;
+mod gates;
+mod inquiry;
+mod manage;
+mod nexus;
+mod outcome;
+mod persistent;
+mod plan;
+mod reserve6;
+mod rw;
+mod status;
+mod table;
+mod unit;
+mod units;
+
+pub use attention::Attention;
+pub use nexus::Nexus;
+pub use outcome::Outcome;
+pub use plan::Plan;
+pub use unit::LogicalUnit;
+pub use units::Units;
 
 /// Which way the data of a command goes, and how much the command descriptor block asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,17 +46,6 @@ pub enum Transfer {
     },
 }
 
-/// How a command ended.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// Its status.
-    pub status: Status,
-    /// With CHECK CONDITION.
-    pub sense: Option<Sense>,
-    /// Data for the host.
-    pub data: Option<Buf>,
-}
-
 /// What a target port is called, and which port of the target it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortNames {
@@ -51,7 +62,7 @@ pub struct PortNames {
 pub enum AbortCause {
     /// The nexus itself asked: its tasks get no response.
     Own,
-    /// Another nexus asked: they get TASK ABORTED when the control mode page says so.
+    /// Another nexus asked: they get TASK ABORTED when [`Nexus::reports_aborted_tasks`] says so.
     Other,
 }
 
@@ -63,4 +74,28 @@ pub trait NexusPort {
     fn is_settled(&self) -> bool;
     /// Closes the nexus: its unit is gone.
     fn close(&self);
+}
+
+/// A task management function that the unit carries out. ABORT TASK is the transport's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Function {
+    /// Ends the tasks of the nexus.
+    AbortTaskSet,
+    /// Ends the tasks of all nexuses.
+    ClearTaskSet,
+    /// Ends all tasks, and sets the unit back to its defaults.
+    LogicalUnitReset,
+    /// The same for all units of the target.
+    TargetWarmReset,
+    /// The same; the transport then ends all sessions.
+    TargetColdReset,
+}
+
+/// How a task management function ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Managed {
+    /// It is done.
+    Complete,
+    /// There is no such unit.
+    NoSuchUnit,
 }

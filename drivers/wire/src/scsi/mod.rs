@@ -2,9 +2,16 @@
 //!
 //! Source: SPC-4 and SBC-3.
 
+pub mod cdb;
+pub mod data;
+pub mod opcode;
 pub mod sense;
+mod writer;
 
-pub use sense::{Sense, SenseKey};
+pub use cdb::{Cdb, Command};
+pub use opcode::OpCode;
+pub use sense::{Sense, SenseCode, SenseKey};
+pub use writer::Writer;
 
 open_enum! {
     /// Status of a command, SAM-5 section 5.3.

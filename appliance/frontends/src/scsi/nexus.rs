@@ -1,0 +1,107 @@
+//! A nexus: one session of a host with a unit.
+
+use std::cell::Cell;
+use std::rc::{Rc, Weak};
+
+use wire::scsi::Sense;
+use wire::scsi::sense::{DESCRIPTOR_BYTES_MAX, FIXED_BYTES};
+
+use super::attention::{Attention, Attentions};
+use super::{AbortCause, LogicalUnit, NexusPort, PortNames};
+use crate::reservation::{Identity, Listener, Notice, Participant};
+
+/// One session of a host with a unit.
+pub struct Nexus {
+    unit: Rc<LogicalUnit>,
+    port: Weak<dyn NexusPort>,
+    names: PortNames,
+    participant: Rc<Participant>,
+    pub(super) attentions: Attentions,
+    /// PREVENT ALLOW MEDIUM REMOVAL.
+    pub(super) prevents_removal: Cell<bool>,
+}
+
+impl Nexus {
+    pub(super) fn new(
+        unit: Rc<LogicalUnit>,
+        port: Weak<dyn NexusPort>,
+        names: PortNames,
+    ) -> Rc<Self> {
+        Rc::new_cyclic(|nexus: &Weak<Self>| {
+            let identity = Identity::Scsi {
+                initiator_port: names.initiator_port.clone(),
+                target_port: names.target_port,
+            };
+            let participant = unit.reservations().attach(identity, nexus.clone());
+            let attentions = Attentions::default();
+            attentions.establish(Attention::PowerOn);
+            Self {
+                unit,
+                port,
+                names,
+                participant,
+                attentions,
+                prevents_removal: Cell::new(false),
+            }
+        })
+    }
+
+    /// The unit.
+    pub fn unit(&self) -> &Rc<LogicalUnit> {
+        &self.unit
+    }
+
+    /// How it takes part in reservations.
+    pub fn participant(&self) -> &Rc<Participant> {
+        &self.participant
+    }
+
+    /// What its ends are called.
+    pub fn names(&self) -> &PortNames {
+        &self.names
+    }
+
+    /// TAS of the control mode page: tasks that another nexus ended get status TASK ABORTED.
+    pub fn reports_aborted_tasks(&self) -> bool {
+        false
+    }
+
+    /// Sense data as bytes, in the format that the control mode page asks for. Returns the length.
+    pub fn sense_bytes(&self, sense: &Sense, out: &mut [u8; SENSE_BYTES_MAX]) -> usize {
+        out[..FIXED_BYTES].copy_from_slice(&sense.fixed());
+        FIXED_BYTES
+    }
+
+    pub(super) fn close(&self) {
+        if let Some(port) = self.port.upgrade() {
+            port.close();
+        }
+    }
+
+    pub(super) fn port(&self) -> Option<Rc<dyn NexusPort>> {
+        self.port.upgrade()
+    }
+}
+
+/// The longest sense data.
+pub const SENSE_BYTES_MAX: usize = DESCRIPTOR_BYTES_MAX;
+
+impl Listener for Nexus {
+    fn notify(&self, notice: Notice) {
+        self.attentions.establish(match notice {
+            Notice::Released => Attention::ReservationsReleased,
+            Notice::Preempted => Attention::RegistrationsPreempted,
+            Notice::ReservationsPreempted => Attention::ReservationsPreempted,
+        });
+    }
+
+    fn abort_tasks(&self) {
+        if let Some(port) = self.port.upgrade() {
+            port.abort_tasks(AbortCause::Other);
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.port.upgrade().is_none_or(|port| port.is_settled())
+    }
+}

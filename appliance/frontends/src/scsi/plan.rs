@@ -1,0 +1,142 @@
+//! From a command descriptor block to a plan: everything that can be refused is refused here,
+//! before any data moves.
+
+use wire::scsi::cdb::pad;
+use wire::scsi::{Cdb, Command, OpCode, Sense, SenseCode};
+
+use super::table::{self, Guard, Row, Unknown};
+use super::{Nexus, Outcome, Transfer, gates, inquiry, persistent, rw};
+
+/// A checked command: small and `Copy`, kept while its data travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub(super) command: Command,
+    pub(super) guard: Guard,
+    /// The LUN names no unit.
+    pub(super) is_absent: bool,
+    transfer: Transfer,
+}
+
+impl Plan {
+    /// The data that the command needs or gives.
+    #[must_use]
+    pub fn transfer(&self) -> Transfer {
+        self.transfer
+    }
+
+    /// Checks how much data the host says it will send: `from_host_bytes` of the transport's
+    /// header.
+    ///
+    /// Errors: INVALID FIELD IN COMMAND INFORMATION UNIT when it is less than the command needs;
+    /// nothing has happened then. Some commands want exactly what they need. SPC-4 section 4.5.7.
+    pub fn accepts(&self, from_host_bytes: u32) -> Result<(), Outcome> {
+        let Transfer::FromHost { len_bytes } = self.transfer else {
+            return Ok(());
+        };
+        let is_exact = matches!(
+            self.command,
+            Command::CompareAndWrite(_) | Command::WriteSame(_)
+        );
+        if from_host_bytes < len_bytes || (is_exact && from_host_bytes != len_bytes) {
+            return Err(Sense::illegal(SenseCode::INVALID_INFORMATION_UNIT).into());
+        }
+        Ok(())
+    }
+}
+
+impl Nexus {
+    /// Checks a command. `lun` are the 8 bytes of the transport's header.
+    ///
+    /// Errors: the outcome that completes the command; nothing has happened then, but that a unit
+    /// attention which it reports is over. Cost: no allocation.
+    pub fn plan(&self, lun: [u8; 8], cdb: &[u8]) -> Result<Plan, Outcome> {
+        let Some(cdb) = pad(cdb) else {
+            return Err(Sense::illegal(SenseCode::INVALID_OPCODE).into());
+        };
+        if !gates::is_unit(lun) {
+            return self.plan_absent(&cdb);
+        }
+        self.check_attention(cdb[0])?;
+        let row = row_of(&cdb)?;
+        self.check_state(row)?;
+        self.check_reservation(row.guard)?;
+        check_reserved(row, &cdb)?;
+        let command = (row.decode)(&cdb);
+        Ok(Plan {
+            command,
+            guard: row.guard,
+            is_absent: false,
+            transfer: self.check(&command)?,
+        })
+    }
+
+    /// A LUN that names no unit answers what it is, and which units there are: SPC-4 section 6.6.
+    fn plan_absent(&self, cdb: &Cdb) -> Result<Plan, Outcome> {
+        let known = [OpCode::INQUIRY, OpCode::REPORT_LUNS, OpCode::REQUEST_SENSE];
+        if !known.contains(&OpCode(cdb[0])) {
+            return Err(Sense::illegal(SenseCode::LUN_NOT_SUPPORTED).into());
+        }
+        let row = row_of(cdb)?;
+        check_reserved(row, cdb)?;
+        let command = (row.decode)(cdb);
+        Ok(Plan {
+            command,
+            guard: Guard::Always,
+            is_absent: true,
+            transfer: self.check(&command)?,
+        })
+    }
+
+    /// The command's own checks.
+    fn check(&self, command: &Command) -> Result<Transfer, Outcome> {
+        let info = self.unit().info();
+        let checked = match command {
+            Command::TestUnitReady => Ok(Transfer::None),
+            Command::Inquiry(fields) => inquiry::plan(fields),
+            Command::Read(blocks) => rw::plan_read(info, blocks),
+            Command::Write(blocks) => rw::plan_write(info, blocks),
+            Command::Reservation(cdb) => return self.check_own(cdb),
+            _ => Err(Sense::illegal(SenseCode::INVALID_OPCODE)),
+        };
+        checked.map_err(Outcome::from)
+    }
+
+    fn check_own(&self, cdb: &Cdb) -> Result<Transfer, Outcome> {
+        match OpCode(cdb[0]) {
+            OpCode::PERSISTENT_RESERVE_IN => persistent::plan_in(self, cdb),
+            OpCode::PERSISTENT_RESERVE_OUT => persistent::plan_out(self, cdb),
+            _ => Ok(Transfer::None),
+        }
+    }
+}
+
+fn row_of(cdb: &Cdb) -> Result<&'static Row, Outcome> {
+    table::find(cdb).map_err(|unknown| match unknown {
+        Unknown::Opcode => Sense::illegal(SenseCode::INVALID_OPCODE).into(),
+        Unknown::Action => Outcome::invalid_field_in_cdb(1, Some(4)),
+    })
+}
+
+/// Nothing is accepted and ignored: a bit that means nothing here must be zero.
+fn check_reserved(row: &Row, cdb: &Cdb) -> Result<(), Outcome> {
+    match row.reserved_bit(cdb) {
+        None => Ok(()),
+        Some((byte, bit)) => Err(Outcome::invalid_field_in_cdb(byte, Some(bit))),
+    }
+}
+
+/// Data to the host.
+pub(super) fn to_host(len_bytes: u32) -> Transfer {
+    match len_bytes {
+        0 => Transfer::None,
+        len_bytes => Transfer::ToHost { len_bytes },
+    }
+}
+
+/// Data from the host.
+pub(super) fn from_host(len_bytes: u32) -> Transfer {
+    match len_bytes {
+        0 => Transfer::None,
+        len_bytes => Transfer::FromHost { len_bytes },
+    }
+}

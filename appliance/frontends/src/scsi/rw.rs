@@ -1,0 +1,85 @@
+//! Write path 2/9 for SCSI hosts: READ and WRITE become requests. Next: `volume::request` (3).
+//!
+//! Source: SBC-3 sections 5.8 and 5.32 and their siblings.
+
+use std::rc::Rc;
+
+use reactor::buf::Buf;
+use volume::{Command, MAX_REQUEST_BYTES, Request, VolumeInfo};
+use wire::scsi::cdb::Blocks;
+use wire::scsi::{Sense, SenseCode};
+
+use super::plan::{from_host, to_host};
+use super::status::{self, Access};
+use super::{Nexus, Outcome, Transfer};
+
+/// Checks a range against the capacity; an empty one must be inside, too.
+pub(super) fn check_range(info: &VolumeInfo, lba: u64, block_count: u64) -> Result<(), Sense> {
+    match lba.checked_add(block_count) {
+        Some(end) if end <= info.block_count => Ok(()),
+        _ => Err(Sense::illegal(SenseCode::LBA_OUT_OF_RANGE)
+            .with_information(lba.max(info.block_count))),
+    }
+}
+
+/// Bytes of a transfer, checked against MAXIMUM TRANSFER LENGTH. `count_byte` is where the CDB has
+/// the count.
+pub(super) fn transfer_bytes(info: &VolumeInfo, block_count: u32) -> Result<u32, Sense> {
+    let len_bytes = u64::from(block_count) * u64::from(info.block_bytes);
+    match u32::try_from(len_bytes) {
+        Ok(len_bytes) if len_bytes as usize <= MAX_REQUEST_BYTES => Ok(len_bytes),
+        _ => Err(Sense::illegal(SenseCode::INVALID_FIELD_IN_CDB)),
+    }
+}
+
+/// Checks a transfer of a range.
+pub(super) fn range_bytes(info: &VolumeInfo, blocks: &Blocks) -> Result<u32, Sense> {
+    check_range(info, blocks.lba, blocks.block_count.into())?;
+    transfer_bytes(info, blocks.block_count)
+}
+
+pub(super) fn plan_read(info: &VolumeInfo, blocks: &Blocks) -> Result<Transfer, Sense> {
+    range_bytes(info, blocks).map(to_host)
+}
+
+pub(super) fn plan_write(info: &VolumeInfo, blocks: &Blocks) -> Result<Transfer, Sense> {
+    range_bytes(info, blocks).map(from_host)
+}
+
+pub(super) async fn read(nexus: &Rc<Nexus>, blocks: Blocks) -> Outcome {
+    let (lba, block_count) = (blocks.lba, blocks.block_count);
+    if block_count == 0 {
+        return Outcome::good();
+    }
+    let request = Request {
+        command: Command::Read { lba, block_count },
+        fua: blocks.fua,
+    };
+    match nexus.unit().volume().execute(request).await {
+        Ok(data) => Outcome {
+            data,
+            ..Outcome::good()
+        },
+        Err(error) => status::of_error(&error, Access::Reads).into(),
+    }
+}
+
+pub(super) async fn write(nexus: &Rc<Nexus>, blocks: Blocks, data: Option<Buf>) -> Outcome {
+    if blocks.block_count == 0 {
+        return Outcome::good();
+    }
+    let Some(data) = data else {
+        return Outcome::internal();
+    };
+    let request = Request {
+        command: Command::Write {
+            lba: blocks.lba,
+            data,
+        },
+        fua: blocks.fua,
+    };
+    match nexus.unit().volume().execute(request).await {
+        Ok(_) => Outcome::good(),
+        Err(error) => status::of_error(&error, Access::Writes).into(),
+    }
+}
