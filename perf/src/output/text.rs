@@ -38,7 +38,7 @@ pub fn head(report: &Report) -> String {
     let (target, load) = (&report.target, &report.load);
     let mut text = format!(
         "{} at {} ({}, {} namespace, {} B blocks)\n",
-        target.nqn,
+        target.name,
         target.address,
         target.model,
         show_bytes(target.size_bytes),
