@@ -71,7 +71,11 @@ pub struct ConnectArgs {
     #[arg(long, default_value = "nqn.2026-11.io.bedplate.perf:host")]
     pub hostnqn: String,
     /// This initiator's name. iSCSI.
-    #[arg(long, value_name = "IQN", default_value = "iqn.2026-11.io.bedplate.perf:host")]
+    #[arg(
+        long,
+        value_name = "IQN",
+        default_value = "iqn.2026-11.io.bedplate.perf:host"
+    )]
     pub initiator: String,
     /// Namespace. NVMe.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]

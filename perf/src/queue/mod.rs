@@ -12,6 +12,8 @@ pub mod iscsi;
 pub mod nvme;
 mod output;
 mod payload;
+#[cfg(test)]
+mod script;
 mod slot;
 mod socket;
 mod status;

@@ -49,11 +49,7 @@ pub fn read_exact(
 /// Sends all of `bytes`.
 ///
 /// Errors: `Socket`.
-pub fn write(
-    socket: &mut impl Write,
-    doing: &'static str,
-    bytes: &[u8],
-) -> Result<(), PerfError> {
+pub fn write(socket: &mut impl Write, doing: &'static str, bytes: &[u8]) -> Result<(), PerfError> {
     let result = socket.write_all(bytes);
     result.map_err(|source| failed(doing, source))
 }

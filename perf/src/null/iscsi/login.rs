@@ -47,7 +47,8 @@ impl Settled {
             let full = |Full| PerfError::Closed {
                 doing: "answering a login",
             };
-            self.one(pair.key, pair.value, disguise, out).map_err(full)?;
+            self.one(pair.key, pair.value, disguise, out)
+                .map_err(full)?;
         }
         if operational {
             out.pair("MaxRecvDataSegmentLength", disguise.max_h2c_bytes)
@@ -88,10 +89,13 @@ impl Settled {
             }
             "AuthMethod" => out.pair(key, "None"),
             "MaxOutstandingR2T" | "MaxConnections" => out.pair(key, 1),
-            "InitialR2T" | "ImmediateData" | "DataPDUInOrder" | "DataSequenceInOrder"
-            | "ErrorRecoveryLevel" | "DefaultTime2Wait" | "DefaultTime2Retain" => {
-                out.pair(key, value)
-            }
+            "InitialR2T"
+            | "ImmediateData"
+            | "DataPDUInOrder"
+            | "DataSequenceInOrder"
+            | "ErrorRecoveryLevel"
+            | "DefaultTime2Wait"
+            | "DefaultTime2Retain" => out.pair(key, value),
             "InitiatorName" | "InitiatorAlias" | "SessionType" | "TargetName" => Ok(()),
             _ => out.pair(key, "NotUnderstood"),
         }

@@ -121,7 +121,9 @@ impl Connection {
         let Some(whole) = bytes.get(..needed) else {
             return Ok(false);
         };
-        if let Some(sum) = whole.get(layout.header()..).filter(|_| self.settled.digests[0])
+        if let Some(sum) = whole
+            .get(layout.header()..)
+            .filter(|_| self.settled.digests[0])
             && let Some(sum) = sum.first_chunk::<DIGEST_BYTES>()
         {
             digest::check_header(header.as_wire(), *sum)?;

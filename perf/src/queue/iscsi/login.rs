@@ -194,3 +194,71 @@ pub fn offer(text: &mut TextWriter<'_>, wishes: &Wishes, discovery: bool) -> Res
     text.pair("DataPDUInOrder", "Yes")?;
     text.pair("DataSequenceInOrder", "Yes")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wishes() -> Wishes {
+        Wishes {
+            initiator: "iqn.2026-11.io.bedplate.perf:host".to_owned(),
+            isid: 1,
+            header_digest: true,
+            data_digest: false,
+            initial_r2t: false,
+            immediate_data: true,
+            first_burst_bytes: 128 << 10,
+            max_burst_bytes: 1 << 20,
+            max_r2t: 1,
+        }
+    }
+
+    fn take(key: &str, value: &str) -> Result<Settled, PerfError> {
+        let mut settled = Settled::default();
+        settled.take(Pair { key, value }, &wishes())?;
+        Ok(settled)
+    }
+
+    #[test]
+    fn answers_are_taken_over() {
+        assert!(take("HeaderDigest", "CRC32C").unwrap().digests[0]);
+        assert!(!take("InitialR2T", "No").unwrap().initial_r2t);
+        assert!(!take("ImmediateData", "No").unwrap().immediate_data);
+        let burst = take("FirstBurstLength", "65536").unwrap();
+        assert_eq!(burst.first_burst_bytes, 64 << 10);
+        let odd = take("MaxRecvDataSegmentLength", "8191").unwrap();
+        assert_eq!(odd.max_send_bytes, 7680);
+        for (key, value) in [("X-any", "NotUnderstood"), ("MaxConnections", "1")] {
+            assert_eq!(take(key, value).unwrap(), Settled::default(), "{key}");
+        }
+    }
+
+    #[test]
+    fn answers_that_cannot_be_are_refused() {
+        for (key, value) in [
+            ("HeaderDigest", "None"),
+            ("DataDigest", "CRC32C"),
+            ("ImmediateData", "Maybe"),
+            ("FirstBurstLength", "262144"),
+            ("MaxBurstLength", "511"),
+            ("MaxRecvDataSegmentLength", "16777216"),
+            ("MaxBurstLength", "Reject"),
+            ("DataPDUInOrder", "No"),
+        ] {
+            assert!(take(key, value).is_err(), "{key}={value}");
+        }
+        assert!(Settled::default().check(&wishes()).is_err(), "no digest");
+    }
+
+    #[test]
+    fn a_target_that_wants_a_secret_is_refused() {
+        let method = |value| {
+            check_method(Pair {
+                key: "AuthMethod",
+                value,
+            })
+        };
+        assert!(method("None").is_ok());
+        assert!(method("CHAP").is_err());
+    }
+}

@@ -16,9 +16,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use wire::iscsi::digest;
-use wire::iscsi::{
-    Digests, Extent, Layout, Link, NO_TAG, NopOut, Opcode, R2t, ScsiCommand, flags,
-};
+use wire::iscsi::{Digests, Extent, Layout, Link, NO_TAG, NopOut, Opcode, R2t, ScsiCommand, flags};
 
 pub use login::{Settled, Wishes};
 pub use numbers::Numbers;

@@ -136,4 +136,3 @@ impl Session {
         Ok(Received { header, data })
     }
 }
-

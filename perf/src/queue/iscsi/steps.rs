@@ -95,7 +95,11 @@ impl Session {
                 return Ok(answer);
             }
             if form.current != current || form.transit {
-                return Err(refuse(Opcode::LOGIN_RESPONSE, 0, "goes on to another stage"));
+                return Err(refuse(
+                    Opcode::LOGIN_RESPONSE,
+                    0,
+                    "goes on to another stage",
+                ));
             }
             (text, transit) = (&[], !form.continues);
         }
@@ -137,7 +141,11 @@ impl Session {
                 _ => self.other(&came)?,
             }
         }
-        Err(refuse(Opcode::SCSI_RESPONSE, self.tag, "the answer has no end"))
+        Err(refuse(
+            Opcode::SCSI_RESPONSE,
+            self.tag,
+            "the answer has no end",
+        ))
     }
 
     /// Asks the unit until it has told all that happened to it before this session.
@@ -219,7 +227,13 @@ fn moved_to(text: &[u8]) -> String {
 /// Errors: as [`Session::login`].
 pub fn targets(opening: &Opening) -> Result<Vec<String>, PerfError> {
     let mut session = Session::connect(opening, 0)?;
-    session.negotiate(&opening.wishes, None)?;
+    // Digests are for the load; targets settle them by target.
+    let wishes = Wishes {
+        header_digest: false,
+        data_digest: false,
+        ..opening.wishes.clone()
+    };
+    session.negotiate(&wishes, None)?;
     let text = session.send_targets()?;
     let mut names = Vec::new();
     for pair in Pairs::new(&text) {

@@ -1,6 +1,6 @@
 //! The queue against scripted bytes: what a controller may say, and what it may not.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 
 use proptest::prelude::*;
 use wire::nvme::{Cqe, Sgl};
@@ -8,6 +8,7 @@ use wire::tcp::{FatalStatus, PduError};
 use wire::tcp::{IcReq, IcResp, Layout, Receiver, TermFrame, flags};
 
 use super::*;
+use crate::queue::script::{Script, data, io};
 
 const IO_BYTES: u32 = 4096;
 const SHAPE: Shape = Shape {
@@ -18,59 +19,6 @@ const SHAPE: Shape = Shape {
     nsid: 1,
     keep_data: true,
 };
-
-/// A socket whose peer said `incoming`, read and written in small pieces.
-#[derive(Default)]
-struct Script {
-    incoming: Vec<u8>,
-    piece: usize,
-    sent: Vec<u8>,
-    full: bool,
-}
-
-impl Script {
-    fn saying(incoming: Vec<u8>, piece: usize) -> Self {
-        Self {
-            incoming,
-            piece,
-            ..Self::default()
-        }
-    }
-}
-
-impl Read for Script {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let count = self.piece.min(self.incoming.len()).min(to.len());
-        if count == 0 {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        to[..count].copy_from_slice(&self.incoming[..count]);
-        self.incoming.drain(..count);
-        Ok(count)
-    }
-}
-
-impl Write for Script {
-    /// Takes `piece` bytes at a time, and nothing every other time.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.full = !self.full;
-        if self.full {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        let count = self.piece.min(bytes.len());
-        self.sent.extend_from_slice(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
-        self.write(&all)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 fn terms(digests: bool) -> Terms {
     let framing = Framing {
@@ -91,20 +39,6 @@ fn terms(digests: bool) -> Terms {
 
 fn queue(shape: Shape, digests: bool) -> Queue {
     Queue::new(shape, terms(digests), vec![7; 1 << 20])
-}
-
-fn io(kind: Kind) -> Io {
-    Io {
-        kind,
-        unit: 3,
-        fua: false,
-        intended_ns: 10,
-        issued_ns: 20,
-    }
-}
-
-fn data(len: u32) -> Vec<u8> {
-    (0..len).map(|i| (i * 7 % 251) as u8).collect()
 }
 
 fn submit(queue: &mut Queue, kind: Kind) {
