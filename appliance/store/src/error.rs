@@ -66,6 +66,27 @@ pub enum StoreError {
         /// What it looks like.
         found: Foreign,
     },
+    /// What a volume keeps of its reservations is damaged.
+    #[error(
+        "{volume}: reservations at block {block}: {what}; every access of hosts conflicts until an \
+         operator clears them"
+    )]
+    ReservationsDamaged {
+        /// The volume.
+        volume: VolumeId,
+        /// The first block.
+        block: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// More than a volume can keep for its reservations.
+    #[error("{volume}: {len_bytes} bytes of reservations are more than a volume keeps")]
+    ReservationsTooLong {
+        /// The volume.
+        volume: VolumeId,
+        /// Their length.
+        len_bytes: usize,
+    },
     /// Creating a pool would overwrite something.
     #[error("{path}: holds {found}; nothing was written; clear it first if it is not needed")]
     NotEmpty {

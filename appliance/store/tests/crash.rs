@@ -74,6 +74,16 @@ fn at_every_point_of_creating_and_deleting() {
     }
 }
 
+#[test]
+fn at_every_point_of_keeping_reservations() {
+    for point in ["reservations::after_write", "reservations::after_publish"] {
+        for crash in CRASHES {
+            let crashes = every_visit(point, crash, false, 1);
+            assert!(crashes >= 3, "{point}: {crashes} crashes");
+        }
+    }
+}
+
 /// Crashes after every `stride`-th operation, each in a world of its own seed. Gives the number of
 /// crashes.
 fn every_operation(

@@ -137,7 +137,7 @@ fn a_newer_format_is_refused() {
         path: path(),
         version: 9,
         minimum: 8,
-        ours: 2,
+        ours: 3,
     };
     assert_eq!(
         open_error(&mut world),

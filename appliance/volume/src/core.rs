@@ -245,6 +245,21 @@ impl Core {
             .for_each(JoinHandle::abort);
     }
 
+    pub async fn load_reservations(&self) -> Result<Vec<u8>, VolumeError> {
+        let loaded = self.pool.load_reservations(self.info.id).await;
+        loaded.map_err(|error| self.store_error("loading reservations", error))
+    }
+
+    pub async fn store_reservations(&self, bytes: Vec<u8>) -> Result<(), VolumeError> {
+        let stored = self.pool.store_reservations(self.info.id, bytes).await;
+        stored.map_err(|error| match error {
+            StoreError::PoolFull { .. } => VolumeError::PoolFull {
+                pool: Arc::from(self.pool.name()),
+            },
+            error => self.store_error("storing reservations", error),
+        })
+    }
+
     /// Errors when the volume does not take writes any more.
     pub fn check_writable(&self) -> Result<(), VolumeError> {
         if let VolumeState::Failed { why } = &*self.state.borrow() {

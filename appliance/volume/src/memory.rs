@@ -17,6 +17,7 @@ pub(crate) struct Memory {
     info: VolumeInfo,
     blocks: RefCell<FxHashMap<u64, Box<[u8]>>>,
     pub metrics: Metrics,
+    pub reservations: RefCell<Vec<u8>>,
 }
 
 impl Memory {
@@ -35,6 +36,7 @@ impl Memory {
             info,
             blocks: RefCell::default(),
             metrics: Metrics::default(),
+            reservations: RefCell::default(),
         }
     }
 

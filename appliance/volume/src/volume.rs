@@ -107,6 +107,35 @@ impl Volume {
         }
     }
 
+    /// What the volume keeps of its reservations through power loss; none when it keeps nothing.
+    ///
+    /// Errors: `Store` when it cannot be read or is damaged: it stays as it is until replaced.
+    pub async fn load_reservations(&self) -> Result<Vec<u8>, VolumeError> {
+        match &self.backing {
+            Backing::Engine(core) => core.load_reservations().await,
+            #[cfg(feature = "testing")]
+            Backing::Memory(memory) => Ok(memory.reservations.borrow().clone()),
+        }
+    }
+
+    /// Replaces what the volume keeps of its reservations; when this returns they survive power
+    /// loss.
+    ///
+    /// Errors: `PoolFull`; `Store`, after which either is found at the next open when the pool
+    /// stopped. Cancel: it goes on by itself. Cost: a write and a publish.
+    pub async fn store_reservations(&self, bytes: Vec<u8>) -> Result<(), VolumeError> {
+        match &self.backing {
+            Backing::Engine(core) => core.store_reservations(bytes).await,
+            #[cfg(feature = "testing")]
+            Backing::Memory(memory) => {
+                // As a real volume: others run meanwhile.
+                reactor::yield_now().await;
+                memory.reservations.replace(bytes);
+                Ok(())
+            }
+        }
+    }
+
     fn live_metrics(&self) -> &Metrics {
         match &self.backing {
             Backing::Engine(core) => &core.metrics,

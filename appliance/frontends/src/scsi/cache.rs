@@ -21,7 +21,12 @@ pub(super) fn plan(info: &VolumeInfo, blocks: &Blocks) -> Result<Transfer, Sense
 /// Flushes the whole device: less cannot be flushed. IMMED only allows an early status; a host
 /// that gets it when the data is safe loses nothing.
 pub(super) async fn synchronize(nexus: &Rc<Nexus>) -> Outcome {
-    match nexus.unit().volume().execute(Request::new(Command::Flush)).await {
+    match nexus
+        .unit()
+        .volume()
+        .execute(Request::new(Command::Flush))
+        .await
+    {
         Ok(_) => Outcome::good(),
         Err(error) => status::of_error(&error, Access::Writes).into(),
     }

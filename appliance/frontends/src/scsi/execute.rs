@@ -6,10 +6,13 @@ use reactor::buf::Buf;
 use wire::scsi::{Cdb, Command, OpCode, Sense, SenseCode, SenseKey, Writer};
 
 use super::plan::Plan;
-use super::{Nexus, Outcome, Transfer, inquiry, persistent, reserve6, rw};
+use super::{
+    Nexus, Outcome, Transfer, alua, cache, commands, compare, copy, inquiry, mode, persistent,
+    power, provisioning, report, reserve6, rw, same, sanitize, unmap,
+};
 
 /// Memory for parameter data: more than any of it is long.
-const PARAMETER_BYTES: usize = 4096;
+pub(super) const PARAMETER_BYTES: usize = 4096;
 
 impl Nexus {
     /// Executes a planned command. `data` is what the host sent: exactly as much as the plan asks.
@@ -17,30 +20,104 @@ impl Nexus {
     /// Cancel: dropping the future before the volume has the request undoes it, later it completes
     /// unseen. Cost: reads and writes allocate nothing.
     pub async fn execute(self: &Rc<Self>, plan: Plan, data: Option<Buf>) -> Outcome {
-        let Ok(_pass) = self.unit().gate.enter() else {
+        let Ok(pass) = self.unit().gate.enter() else {
             return Sense::new(SenseKey::NOT_READY, SenseCode::NOT_READY).into();
         };
+        let _executing = self.executing();
         // What was allowed when the command came may be forbidden now that its data is here.
-        if let Err(conflict) = self.check_reservation(plan.guard) {
-            return conflict;
+        if let Err(refused) = self.check_again(&plan) {
+            return refused;
         }
         match plan.command {
             Command::Read(blocks) => rw::read(self, blocks).await,
             Command::Write(blocks) => rw::write(self, blocks, data).await,
+            // It waits until no command is under way, and is itself none of them.
+            Command::Sanitize(fields) => {
+                drop(pass);
+                Box::pin(sanitize::execute(self, fields, data)).await
+            }
             // The rest is rare: boxed, so that a read's future stays small.
             _ => Box::pin(self.execute_rare(plan, data)).await,
         }
     }
 
+    fn check_again(&self, plan: &Plan) -> Result<(), Outcome> {
+        if plan.is_absent {
+            return Ok(());
+        }
+        self.check_state(plan.reach, &plan.command)?;
+        self.check_reservation(plan.guard)?;
+        self.check_write_protection(&plan.command)
+    }
+
+    /// Commands that wait for the volume.
     async fn execute_rare(self: &Rc<Self>, plan: Plan, data: Option<Buf>) -> Outcome {
         match plan.command {
-            Command::TestUnitReady => Outcome::good(),
-            Command::Inquiry(fields) => {
-                let build = |out: &mut Writer<'_>| inquiry::build(self, &fields, plan.is_absent, out);
+            Command::WriteAtomic { blocks, .. } => rw::write(self, blocks, data).await,
+            Command::WriteVerify(fields) => compare::write_verify(self, fields, data).await,
+            Command::Verify(fields) => compare::verify(self, fields, data).await,
+            Command::CompareAndWrite(blocks) => {
+                compare::compare_and_write(self, blocks, data).await
+            }
+            Command::OrWrite(blocks) => rw::or(self, blocks, data).await,
+            Command::SynchronizeCache { .. } => cache::synchronize(self).await,
+            Command::Unmap { .. } => unmap::execute(self, data).await,
+            Command::WriteSame(fields) => same::execute(self, fields, data).await,
+            Command::LbaStatus { lba, .. } => {
+                provisioning::execute(self, lba, plan.transfer()).await
+            }
+            Command::ExtendedCopy { .. } => copy::execute(self, data).await,
+            Command::Power(fields) => power::execute(self, fields).await,
+            Command::Reservation(cdb) => self.execute_own(cdb, data).await,
+            _ => self.execute_quick(plan, data).await,
+        }
+    }
+
+    /// Commands that touch no medium.
+    async fn execute_quick(self: &Rc<Self>, plan: Plan, data: Option<Buf>) -> Outcome {
+        match plan.command {
+            Command::ModeSelect(fields) => {
+                let list = data.as_deref().unwrap_or_default();
+                mode::select(self, &fields, list)
+            }
+            Command::SetTargetPortGroups { .. } => alua::set(self, data),
+            Command::PreventAllow { prevent } => power::prevent_allow(self, prevent),
+            _ => {
+                let build = |out: &mut Writer<'_>| self.build(&plan, out);
                 parameters(plan.transfer(), build).await
             }
-            Command::Reservation(cdb) => self.execute_own(cdb, data).await,
-            _ => Outcome::internal(),
+        }
+    }
+
+    /// Parameter data for the host; nothing for commands that have none.
+    fn build(&self, plan: &Plan, out: &mut Writer<'_>) {
+        let info = self.unit().info();
+        match plan.command {
+            Command::Inquiry(fields) => inquiry::build(self, &fields, plan.is_absent, out),
+            Command::RequestSense { descriptors, .. } => {
+                self.request_sense(descriptors, plan.is_absent, out);
+            }
+            Command::ReportLuns { select, .. } => report::luns(select, out),
+            Command::ModeSense(fields) => mode::sense(self, &fields, out),
+            Command::ReadCapacity10 => report::capacity(info).write_short(out),
+            Command::ReadCapacity16 { .. } => report::capacity(info).write_long(out),
+            Command::ReadDefectData {
+                long,
+                primary,
+                grown,
+                format,
+                ..
+            } => report::defects(long, primary, grown, format, out),
+            Command::ReportTargetPortGroups { format, .. } => {
+                alua::report(self.unit(), format == 1, out);
+            }
+            Command::ReportCommands(fields) => commands::report(&fields, out),
+            Command::ReportTaskManagement { extended, .. } => {
+                report::task_management(extended, out);
+            }
+            Command::CopyResults(fields) => copy::report(self, &fields, out),
+            Command::ReceiveDiagnostic { .. } => report::diagnostic_page(out),
+            _ => {}
         }
     }
 
@@ -55,10 +132,7 @@ impl Nexus {
 }
 
 /// GOOD with the parameter data that `build` writes, cut at the allocation length.
-pub(super) async fn parameters(
-    transfer: Transfer,
-    build: impl FnOnce(&mut Writer<'_>),
-) -> Outcome {
+pub(super) async fn parameters(transfer: Transfer, build: impl FnOnce(&mut Writer<'_>)) -> Outcome {
     let Transfer::ToHost { len_bytes } = transfer else {
         return Outcome::good();
     };

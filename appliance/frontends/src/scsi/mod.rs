@@ -6,28 +6,43 @@
 //! [`executed`](Nexus::execute). `table` says which commands there are, `plan` what each is
 //! checked for, `execute` which file does it. Source: SAM-5, SPC-4, SBC-3.
 
+mod alua;
 mod attention;
+mod cache;
+mod commands;
+mod compare;
+mod copy;
 mod execute;
 mod gates;
+mod identity;
 mod inquiry;
+mod limits;
 mod manage;
+mod mode;
 mod nexus;
 mod outcome;
 mod persistent;
 mod plan;
+mod power;
+mod provisioning;
+mod report;
 mod reserve6;
 mod rw;
+mod same;
+mod sanitize;
 mod status;
 mod table;
 mod unit;
 mod units;
+mod unmap;
 
 pub use attention::Attention;
-pub use nexus::Nexus;
+pub use nexus::{Nexus, SENSE_BYTES_MAX};
 pub use outcome::Outcome;
 pub use plan::Plan;
 pub use unit::LogicalUnit;
 pub use units::Units;
+pub use wire::scsi::data::alua::AccessState;
 
 /// Which way the data of a command goes, and how much the command descriptor block asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -233,7 +233,11 @@ fn check_descriptor(
     }
     let wrong = Sense::invalid_parameter(at, None);
     let given = BlockDescriptor::decode(bytes, header.long_lba).ok_or(wrong)?;
-    let all_ones = if header.long_lba { u64::MAX } else { u64::from(u32::MAX) };
+    let all_ones = if header.long_lba {
+        u64::MAX
+    } else {
+        u64::from(u32::MAX)
+    };
     let is_count = [0, info.block_count, all_ones].contains(&given.block_count);
     if !is_count || given.block_bytes != info.block_bytes {
         return Err(wrong);

@@ -7,6 +7,7 @@ use wire::scsi::Sense;
 use wire::scsi::sense::{DESCRIPTOR_BYTES_MAX, FIXED_BYTES};
 
 use super::attention::{Attention, Attentions};
+use super::copy::CopyRecords;
 use super::{AbortCause, LogicalUnit, NexusPort, PortNames};
 use crate::reservation::{Identity, Listener, Notice, Participant};
 
@@ -17,6 +18,9 @@ pub struct Nexus {
     names: PortNames,
     participant: Rc<Participant>,
     pub(super) attentions: Attentions,
+    /// Commands that are being executed.
+    in_flight: Cell<usize>,
+    pub(super) copies: CopyRecords,
     /// PREVENT ALLOW MEDIUM REMOVAL.
     pub(super) prevents_removal: Cell<bool>,
 }
@@ -41,6 +45,8 @@ impl Nexus {
                 names,
                 participant,
                 attentions,
+                in_flight: Cell::new(0),
+                copies: CopyRecords::default(),
                 prevents_removal: Cell::new(false),
             }
         })
@@ -63,13 +69,22 @@ impl Nexus {
 
     /// TAS of the control mode page: tasks that another nexus ended get status TASK ABORTED.
     pub fn reports_aborted_tasks(&self) -> bool {
-        false
+        self.unit.mode.get().reports_aborted
     }
 
     /// Sense data as bytes, in the format that the control mode page asks for. Returns the length.
     pub fn sense_bytes(&self, sense: &Sense, out: &mut [u8; SENSE_BYTES_MAX]) -> usize {
+        if self.unit.mode.get().descriptor_sense {
+            return sense.descriptors(out);
+        }
         out[..FIXED_BYTES].copy_from_slice(&sense.fixed());
         FIXED_BYTES
+    }
+
+    /// A command is executed until the guard is dropped.
+    pub(super) fn executing(&self) -> Executing<'_> {
+        self.in_flight.set(self.in_flight.get() + 1);
+        Executing(self)
     }
 
     pub(super) fn close(&self) {
@@ -101,7 +116,22 @@ impl Listener for Nexus {
         }
     }
 
+    /// A host that is fenced must not write any more, not even when its session is gone and a
+    /// command of it is still in the volume.
     fn is_settled(&self) -> bool {
-        self.port.upgrade().is_none_or(|port| port.is_settled())
+        match self.port.upgrade() {
+            Some(port) => port.is_settled(),
+            None => self.in_flight.get() == 0,
+        }
+    }
+}
+
+/// A command that is being executed.
+pub(super) struct Executing<'a>(&'a Nexus);
+
+impl Drop for Executing<'_> {
+    fn drop(&mut self) {
+        let in_flight = &self.0.in_flight;
+        in_flight.set(in_flight.get().saturating_sub(1));
     }
 }

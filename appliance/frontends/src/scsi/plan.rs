@@ -4,14 +4,19 @@
 use wire::scsi::cdb::pad;
 use wire::scsi::{Cdb, Command, OpCode, Sense, SenseCode};
 
+use super::table::Reach;
 use super::table::{self, Guard, Row, Unknown};
-use super::{Nexus, Outcome, Transfer, gates, inquiry, persistent, rw};
+use super::{
+    Nexus, Outcome, Transfer, alua, cache, commands, compare, copy, gates, inquiry, mode,
+    persistent, power, provisioning, report, rw, same, sanitize,
+};
 
 /// A checked command: small and `Copy`, kept while its data travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub(super) command: Command,
     pub(super) guard: Guard,
+    pub(super) reach: Reach,
     /// The LUN names no unit.
     pub(super) is_absent: bool,
     transfer: Transfer,
@@ -58,15 +63,18 @@ impl Nexus {
         }
         self.check_attention(cdb[0])?;
         let row = row_of(&cdb)?;
-        self.check_state(row)?;
-        self.check_reservation(row.guard)?;
-        check_reserved(row, &cdb)?;
         let command = (row.decode)(&cdb);
+        let (guard, reach) = (gates::guard_of(row, &command), row.reach);
+        self.check_state(reach, &command)?;
+        self.check_reservation(guard)?;
+        self.check_write_protection(&command)?;
+        check_reserved(row, &cdb)?;
         Ok(Plan {
             command,
-            guard: row.guard,
+            guard,
+            reach,
             is_absent: false,
-            transfer: self.check(&command)?,
+            transfer: self.check(&command, false)?,
         })
     }
 
@@ -82,21 +90,39 @@ impl Nexus {
         Ok(Plan {
             command,
             guard: Guard::Always,
+            reach: Reach::Always,
             is_absent: true,
-            transfer: self.check(&command)?,
+            transfer: self.check(&command, true)?,
         })
     }
 
     /// The command's own checks.
-    fn check(&self, command: &Command) -> Result<Transfer, Outcome> {
+    fn check(&self, command: &Command, is_absent: bool) -> Result<Transfer, Outcome> {
         let info = self.unit().info();
         let checked = match command {
-            Command::TestUnitReady => Ok(Transfer::None),
-            Command::Inquiry(fields) => inquiry::plan(fields),
             Command::Read(blocks) => rw::plan_read(info, blocks),
-            Command::Write(blocks) => rw::plan_write(info, blocks),
+            Command::Write(blocks) | Command::OrWrite(blocks) => rw::plan_write(info, blocks),
+            Command::WriteAtomic {
+                blocks,
+                boundary_blocks,
+            } => rw::plan_atomic(info, blocks, *boundary_blocks),
+            Command::WriteVerify(fields) => compare::plan_write_verify(info, fields),
+            Command::Verify(fields) => compare::plan_verify(info, fields),
+            Command::CompareAndWrite(blocks) => compare::plan_compare_and_write(info, blocks),
+            Command::SynchronizeCache { blocks, .. } | Command::PreFetch { blocks, .. } => {
+                cache::plan(info, blocks)
+            }
+            Command::Unmap { list_bytes, .. } => Ok(from_host((*list_bytes).into())),
+            Command::WriteSame(fields) => same::plan(info, fields),
+            Command::LbaStatus {
+                lba,
+                allocation_bytes,
+            } => provisioning::plan(info, *lba, *allocation_bytes),
+            Command::ExtendedCopy { list_bytes } => copy::plan(*list_bytes),
+            Command::CopyResults(fields) => copy::plan_results(self, fields),
+            Command::Sanitize(fields) => sanitize::plan(info, fields),
             Command::Reservation(cdb) => return self.check_own(cdb),
-            _ => Err(Sense::illegal(SenseCode::INVALID_OPCODE)),
+            other => check_quick(other, is_absent),
         };
         checked.map_err(Outcome::from)
     }
@@ -107,6 +133,44 @@ impl Nexus {
             OpCode::PERSISTENT_RESERVE_OUT => persistent::plan_out(self, cdb),
             _ => Ok(Transfer::None),
         }
+    }
+}
+
+/// Checks of commands that touch no medium.
+fn check_quick(command: &Command, is_absent: bool) -> Result<Transfer, Sense> {
+    match command {
+        Command::Inquiry(fields) => inquiry::plan(fields, is_absent),
+        Command::RequestSense {
+            allocation_bytes, ..
+        } => Ok(to_host((*allocation_bytes).into())),
+        Command::ReportLuns {
+            select,
+            allocation_bytes,
+        } => report::plan_luns(*select, *allocation_bytes),
+        Command::ModeSense(fields) => mode::plan_sense(fields),
+        Command::ModeSelect(fields) => mode::plan_select(fields),
+        Command::ReadCapacity10 => Ok(report::plan_capacity10()),
+        Command::ReadCapacity16 { allocation_bytes }
+        | Command::ReadDefectData {
+            allocation_bytes, ..
+        }
+        | Command::ReportTaskManagement {
+            allocation_bytes, ..
+        } => Ok(to_host(*allocation_bytes)),
+        Command::ReportTargetPortGroups {
+            format,
+            allocation_bytes,
+        } => alua::plan_report(*format, *allocation_bytes),
+        Command::SetTargetPortGroups { list_bytes } => alua::plan_set(*list_bytes),
+        Command::ReportCommands(fields) => commands::plan(fields),
+        Command::Power(fields) => power::plan(fields),
+        Command::SendDiagnostic(fields) => report::plan_diagnostic(fields),
+        Command::ReceiveDiagnostic {
+            page_valid,
+            page,
+            allocation_bytes,
+        } => report::plan_diagnostic_page(*page_valid, *page, *allocation_bytes),
+        _ => Ok(Transfer::None),
     }
 }
 

@@ -7,7 +7,7 @@ use volume::VolumeInfo;
 use wire::scsi::cdb::Diagnostic;
 use wire::scsi::data::capacity::{Capacity, write_luns};
 use wire::scsi::sense::DESCRIPTOR_BYTES_MAX;
-use wire::scsi::{Sense, SenseCode, SenseKey, Writer};
+use wire::scsi::{Sense, SenseCode, Writer};
 
 use super::plan::to_host;
 use super::{Nexus, Transfer, limits};
@@ -64,24 +64,17 @@ impl Nexus {
     }
 }
 
-/// NO SENSE.
-pub(super) const NO_SENSE: Sense = Sense::new(SenseKey::NO_SENSE, SenseCode::NONE);
-
 /// There are no defects: the lists are empty, in whichever format was asked for.
-pub(super) fn defects(is_long: bool, lists: u8, format: u8, out: &mut Writer<'_>) {
-    out.bytes(&[0, lists | format]);
+pub(super) fn defects(is_long: bool, primary: bool, grown: bool, format: u8, out: &mut Writer<'_>) {
+    out.bytes(&[0, u8::from(primary) << 4 | u8::from(grown) << 3 | format]);
     out.zeros(if is_long { 6 } else { 2 });
 }
 
 /// Only the default self test, which has nothing to do: the pool checks itself all the time.
 pub(super) fn plan_diagnostic(fields: &Diagnostic) -> Result<Transfer, Sense> {
-    let is_default = fields.default_test && fields.code == 0;
-    // No page can be sent, so a list is empty; without a test there must be one.
+    // No page can be sent.
     if fields.list_bytes != 0 {
         return Err(Sense::invalid_cdb(3, None));
-    }
-    if !is_default && fields.default_test {
-        return Err(Sense::invalid_cdb(1, Some(7)));
     }
     if fields.code != 0 {
         return Err(Sense::invalid_cdb(1, Some(7)));

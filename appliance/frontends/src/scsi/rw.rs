@@ -7,23 +7,24 @@ use std::rc::Rc;
 use reactor::buf::Buf;
 use volume::{Command, MAX_REQUEST_BYTES, Request, VolumeInfo};
 use wire::scsi::cdb::Blocks;
-use wire::scsi::{Sense, SenseCode};
+use wire::scsi::{Sense, SenseCode, Status};
 
 use super::plan::{from_host, to_host};
 use super::status::{self, Access};
-use super::{Nexus, Outcome, Transfer};
+use super::{Nexus, Outcome, Transfer, limits};
 
 /// Checks a range against the capacity; an empty one must be inside, too.
 pub(super) fn check_range(info: &VolumeInfo, lba: u64, block_count: u64) -> Result<(), Sense> {
     match lba.checked_add(block_count) {
         Some(end) if end <= info.block_count => Ok(()),
-        _ => Err(Sense::illegal(SenseCode::LBA_OUT_OF_RANGE)
-            .with_information(lba.max(info.block_count))),
+        _ => {
+            Err(Sense::illegal(SenseCode::LBA_OUT_OF_RANGE)
+                .with_information(lba.max(info.block_count)))
+        }
     }
 }
 
-/// Bytes of a transfer, checked against MAXIMUM TRANSFER LENGTH. `count_byte` is where the CDB has
-/// the count.
+/// Bytes of a transfer, checked against MAXIMUM TRANSFER LENGTH.
 pub(super) fn transfer_bytes(info: &VolumeInfo, block_count: u32) -> Result<u32, Sense> {
     let len_bytes = u64::from(block_count) * u64::from(info.block_bytes);
     match u32::try_from(len_bytes) {
@@ -43,6 +44,23 @@ pub(super) fn plan_read(info: &VolumeInfo, blocks: &Blocks) -> Result<Transfer, 
 }
 
 pub(super) fn plan_write(info: &VolumeInfo, blocks: &Blocks) -> Result<Transfer, Sense> {
+    range_bytes(info, blocks).map(from_host)
+}
+
+/// Boundaries inside which a write would be atomic are not supported: MAXIMUM ATOMIC BOUNDARY SIZE
+/// is 0.
+pub(super) fn plan_atomic(
+    info: &VolumeInfo,
+    blocks: &Blocks,
+    boundary_blocks: u16,
+) -> Result<Transfer, Sense> {
+    check_range(info, blocks.lba, blocks.block_count.into())?;
+    if boundary_blocks != 0 {
+        return Err(Sense::invalid_cdb(10, None));
+    }
+    if blocks.block_count > limits::atomic_blocks(info) {
+        return Err(Sense::invalid_cdb(12, None));
+    }
     range_bytes(info, blocks).map(from_host)
 }
 
@@ -76,10 +94,45 @@ pub(super) async fn write(nexus: &Rc<Nexus>, blocks: Blocks, data: Option<Buf>) 
             lba: blocks.lba,
             data,
         },
-        fua: blocks.fua,
+        fua: blocks.fua || nexus.unit().mode.get().write_through,
     };
     match nexus.unit().volume().execute(request).await {
         Ok(_) => Outcome::good(),
         Err(error) => status::of_error(&error, Access::Writes).into(),
     }
+}
+
+/// The bits of the data are set where they are not, atomically against every other request.
+pub(super) async fn or(nexus: &Rc<Nexus>, blocks: Blocks, data: Option<Buf>) -> Outcome {
+    if blocks.block_count == 0 {
+        return Outcome::good();
+    }
+    let Some(data) = data else {
+        return Outcome::internal();
+    };
+    // The volume changes the bytes in their place. Memory is not waited for while some is held.
+    let Some(data) = own(data) else {
+        return Outcome::status(Status::BUSY);
+    };
+    let request = Request {
+        command: Command::Or {
+            lba: blocks.lba,
+            data,
+        },
+        fua: blocks.fua || nexus.unit().mode.get().write_through,
+    };
+    match nexus.unit().volume().execute(request).await {
+        Ok(_) => Outcome::good(),
+        Err(error) => status::of_error(&error, Access::Writes).into(),
+    }
+}
+
+/// The same bytes, shared with nobody.
+fn own(data: Buf) -> Option<Buf> {
+    if data.is_unique() {
+        return Some(data);
+    }
+    let mut copy = reactor::buf::try_alloc(data.len())?;
+    copy.as_mut().copy_from_slice(&data);
+    Some(copy)
 }

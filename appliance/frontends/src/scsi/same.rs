@@ -92,6 +92,22 @@ impl Block {
         }
     }
 
+    /// Fills it with copies of `pattern`.
+    pub fn repeat(&mut self, pattern: &[u8]) {
+        let bytes = pattern.iter().cycle();
+        self.bytes[..self.len]
+            .iter_mut()
+            .zip(bytes)
+            .for_each(|(slot, byte)| *slot = *byte);
+    }
+
+    /// Turns every bit around.
+    pub fn invert(&mut self) {
+        self.bytes[..self.len]
+            .iter_mut()
+            .for_each(|byte| *byte = !*byte);
+    }
+
     pub fn is_zero(&self) -> bool {
         self.bytes.iter().all(|byte| *byte == 0)
     }
@@ -156,7 +172,9 @@ pub(super) fn pieces(lba: u64, count: u64, block_bytes: u64) -> impl Iterator<It
     let mut next = lba;
     std::iter::from_fn(move || {
         let lba = next;
-        next = (lba / piece_blocks + 1).saturating_mul(piece_blocks).min(end);
+        next = (lba / piece_blocks + 1)
+            .saturating_mul(piece_blocks)
+            .min(end);
         (lba < end).then(|| Piece {
             lba,
             block_count: (next - lba) as u32,

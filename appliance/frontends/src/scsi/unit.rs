@@ -6,7 +6,9 @@ use std::rc::{Rc, Weak};
 use reactor::sync::Gate;
 use volume::{Volume, VolumeInfo};
 
-use super::{Attention, Nexus, NexusPort, PortNames, Units};
+use super::alua::Groups;
+use super::mode::Mode;
+use super::{Attention, Nexus, NexusPort, PortNames, Units, sanitize};
 use crate::reservation::Reservations;
 
 /// A volume as a SCSI logical unit. Lives on the volume's home core.
@@ -15,6 +17,10 @@ pub struct LogicalUnit {
     reservations: Rc<Reservations>,
     nexuses: RefCell<Vec<Weak<Nexus>>>,
     units: RefCell<Weak<Units>>,
+    /// What MODE SELECT set.
+    pub(super) mode: Cell<Mode>,
+    pub(super) groups: Groups,
+    pub(super) sanitize: Cell<sanitize::State>,
     /// START STOP UNIT stopped it.
     pub(super) is_stopped: Cell<bool>,
     /// Commands under way.
@@ -29,13 +35,19 @@ impl LogicalUnit {
             reservations,
             nexuses: RefCell::default(),
             units: RefCell::default(),
+            mode: Cell::default(),
+            groups: Groups::new(),
+            sanitize: Cell::default(),
             is_stopped: Cell::new(false),
             gate: Gate::new(),
         })
     }
 
     /// Tells the unit of one more port of its target; attaching through a port tells it, too.
-    pub fn add_port(&self, _target_port: u16) {}
+    pub fn add_port(&self, target_port: u16) {
+        self.groups.add(target_port);
+        self.reservations.offer_target_ports([target_port]);
+    }
 
     /// Makes the unit known to the others of its core.
     pub fn join(self: &Rc<Self>, units: &Rc<Units>) {
@@ -83,6 +95,11 @@ impl LogicalUnit {
         &self.reservations
     }
 
+    /// Whether its medium can be used.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.is_stopped.get() && self.sanitize.get() == sanitize::State::Idle
+    }
+
     pub(super) fn units(&self) -> Option<Rc<Units>> {
         self.units.borrow().upgrade()
     }
@@ -90,6 +107,8 @@ impl LogicalUnit {
     /// What a reset does to the unit: it starts, removal is allowed, mode pages are as saved.
     pub(super) fn set_back(&self) {
         self.is_stopped.set(false);
+        self.mode.set(Mode::default());
+        self.reservations.reset();
         for nexus in self.nexuses() {
             nexus.prevents_removal.set(false);
         }
@@ -97,7 +116,11 @@ impl LogicalUnit {
 
     /// The nexuses there are now.
     pub(super) fn nexuses(&self) -> Vec<Rc<Nexus>> {
-        self.nexuses.borrow().iter().filter_map(Weak::upgrade).collect()
+        self.nexuses
+            .borrow()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 
     /// Establishes a condition for all nexuses but `except`.

@@ -27,6 +27,9 @@ impl Units {
     /// The first unit for which `is_it` holds.
     pub(super) fn find(&self, is_it: impl Fn(&LogicalUnit) -> bool) -> Option<Rc<LogicalUnit>> {
         let units = self.units.borrow();
-        units.iter().filter_map(Weak::upgrade).find(|unit| is_it(unit))
+        units
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|unit| is_it(unit))
     }
 }

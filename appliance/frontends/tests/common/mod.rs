@@ -3,6 +3,8 @@
 
 pub mod busy_host;
 pub mod host;
+pub mod initiator;
+pub mod iscsi_world;
 pub mod sim_host;
 
 use std::future::Future;

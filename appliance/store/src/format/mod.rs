@@ -6,6 +6,7 @@
 
 pub mod alloc_page;
 pub mod node;
+pub mod reservations;
 pub mod root;
 pub mod superblock;
 
@@ -15,8 +16,8 @@ use crate::types::BLOCK_BYTES;
 pub type Block = [u8; BLOCK_BYTES];
 
 /// The format version this program writes, and the highest it reads.
-pub const FORMAT_VERSION: u16 = 2;
-/// The lowest it reads: version 1 had clusters of 256 KiB.
+pub const FORMAT_VERSION: u16 = 3;
+/// The lowest it reads: version 2 knew no reservations; version 1 had clusters of 256 KiB.
 pub const OLDEST_VERSION: u16 = 2;
 
 /// CRC of a block that carries it at `offset`, with that field taken as zero.

@@ -6,6 +6,7 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::node::{NodePointer, RawNodePointer};
+use super::reservations::ReservationsPointer;
 use super::{decode_name, encode_name};
 use crate::types::BLOCK_BYTES;
 
@@ -66,7 +67,7 @@ pub struct RawVolume {
     layer_count: U32,
     layers: [RawLayer; LAYERS_MAX],
     extent_count: U32,
-    reserved: U32,
+    reservations_cluster: U32,
     extents: [RawExtent; EXTENTS_MAX],
     ring_bytes: U64,
     epoch: U64,
@@ -76,7 +77,8 @@ pub struct RawVolume {
     open_sequence: U64,
     created_ms: U64,
     journal_salt: U64,
-    flags: U64,
+    flags: U32,
+    reservations_crc: U32,
 }
 
 /// Where the current copy of an allocator page is, as bytes.
@@ -149,6 +151,8 @@ pub struct RootVolume {
     pub created_ms: u64,
     /// Secret mixed into journal checksums.
     pub journal_salt: u64,
+    /// What it keeps of its reservations.
+    pub reservations: Option<ReservationsPointer>,
 }
 
 /// Where the current copy of an allocator page is. None in a list: the page is all zero and was
@@ -296,7 +300,7 @@ const NO_EXTENT: RawExtent = RawExtent {
 };
 
 /// Flag of a volume: see [`RootVolume::settled`].
-const SETTLED: u64 = 1;
+const SETTLED: u32 = 1;
 
 impl RawLayer {
     fn check(&self) -> Result<Layer, &'static str> {
@@ -314,10 +318,7 @@ impl RawLayer {
 
 impl RawVolume {
     fn check(&self) -> Result<RootVolume, &'static str> {
-        if self.layer_count.get() != 1
-            || self.reserved.get() != 0
-            || self.flags.get() & !SETTLED != 0
-        {
+        if self.layer_count.get() != 1 || self.flags.get() & !SETTLED != 0 {
             return Err("volume uses something this version does not know");
         }
         let unused = self.layers[1..].as_bytes().iter().all(|&byte| byte == 0);
@@ -354,7 +355,16 @@ impl RawVolume {
             settled: self.flags.get() & SETTLED != 0,
             created_ms: self.created_ms.get(),
             journal_salt: self.journal_salt.get(),
+            reservations: self.check_reservations()?,
         })
+    }
+
+    fn check_reservations(&self) -> Result<Option<ReservationsPointer>, &'static str> {
+        match (self.reservations_cluster.get(), self.reservations_crc.get()) {
+            (0, 0) => Ok(None),
+            (0, _) => Err("reservations in no place"),
+            (cluster, crc) => Ok(Some(ReservationsPointer { cluster, crc })),
+        }
     }
 
     fn check_state(&self) -> Result<bool, &'static str> {
@@ -420,7 +430,7 @@ impl RootVolume {
             layer_count: 1.into(),
             layers,
             extent_count: (self.extents.len() as u32).into(),
-            reserved: U32::ZERO,
+            reservations_cluster: self.reservations.map_or(0, |kept| kept.cluster).into(),
             extents,
             ring_bytes: self.ring_bytes.into(),
             epoch: self.epoch.into(),
@@ -431,6 +441,7 @@ impl RootVolume {
             created_ms: self.created_ms.into(),
             journal_salt: self.journal_salt.into(),
             flags: if self.settled { SETTLED } else { 0 }.into(),
+            reservations_crc: self.reservations.map_or(0, |kept| kept.crc).into(),
         }
     }
 }

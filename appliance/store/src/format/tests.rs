@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::alloc_page::{PageIdentity, PageKind, TABLE_ENTRIES_PER_PAGE, TableEntry};
 use super::node::{INNER_FANOUT, LEAF_ENTRIES, NodeIdentity, NodePointer};
+use super::reservations::ReservationsPointer;
 use super::root::{Layer, PagePointer, Root, RootVolume};
 use super::superblock::{Superblock, SuperblockFault};
 use super::*;
@@ -82,6 +83,10 @@ fn volume(id: u64) -> RootVolume {
         settled: true,
         created_ms: 1_800_000_000_001,
         journal_salt: 0x0102_0304_0506_0708,
+        reservations: (id == 2).then_some(ReservationsPointer {
+            cluster: 77,
+            crc: 0xcafe_f00d,
+        }),
     }
 }
 
@@ -162,6 +167,32 @@ fn every_flipped_bit_of_a_superblock_is_found() {
     }
 }
 
+/// Bytes in `testdata` as a program wrote them, with the zeros that are left out there.
+fn written(name: &str, len_bytes: usize) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("src/format/testdata")
+        .join(name);
+    let mut bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    bytes.resize(len_bytes, 0);
+    bytes
+}
+
+/// Version 2 had no reservations; everything else is the same.
+#[test]
+fn version_2_is_read() {
+    let block = written("superblock_v2.bin", BLOCK_BYTES);
+    let block = block.first_chunk().expect("a block");
+    assert_eq!(block[12..16], [2, 0, 2, 0]);
+    assert_eq!(Superblock::decode(block), Ok(superblock()));
+    assert_eq!(superblock().encode()[12..16], [3, 0, 3, 0]);
+    let mut expected = root();
+    for volume in &mut expected.volumes {
+        volume.reservations = None;
+    }
+    let bytes = written("root_v2.bin", expected.encode().len());
+    assert_eq!(Root::decode(&bytes), Ok(expected));
+}
+
 /// Changes a field and seals again, as a program with a bug, or a hostile one, would.
 fn resealed(change: impl FnOnce(&mut Superblock)) -> Result<Superblock, SuperblockFault> {
     let mut superblock = superblock();
@@ -239,7 +270,8 @@ fn root_round_trip() {
 
 #[test]
 fn impossible_roots_are_refused() {
-    let cases: [fn(&mut Root); 14] = [
+    let cases: [fn(&mut Root); 15] = [
+        |root| root.volumes[1].reservations = Some(ReservationsPointer { cluster: 0, crc: 1 }),
         |root| root.next_volume_id = 7,
         |root| root.volumes.swap(0, 1),
         |root| root.volumes[1].name = "volume-1".into(),

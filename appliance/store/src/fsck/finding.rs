@@ -104,6 +104,13 @@ pub enum Finding {
         /// What that means.
         what: &'static str,
     },
+    /// What a volume keeps of its reservations cannot be used, or not be read.
+    Reservations {
+        /// The volume.
+        volume: VolumeId,
+        /// Why.
+        error: StoreError,
+    },
     /// Space could not be compared, because a map or the allocator could not be read in full.
     SpaceUnchecked,
 }
@@ -115,6 +122,8 @@ pub enum ClusterUser {
     Data(VolumeId, u64),
     /// The journal of a volume.
     Journal(VolumeId),
+    /// What a volume keeps of its reservations.
+    Reservations(VolumeId),
     /// Map nodes.
     MapNodes,
 }
@@ -124,6 +133,7 @@ impl fmt::Display for ClusterUser {
         match self {
             ClusterUser::Data(volume, index) => write!(f, "{volume}, its cluster {index}"),
             ClusterUser::Journal(volume) => write!(f, "{volume}, its journal"),
+            ClusterUser::Reservations(volume) => write!(f, "{volume}, its reservations"),
             ClusterUser::MapNodes => f.write_str("map nodes"),
         }
     }
@@ -139,6 +149,7 @@ impl Finding {
             | Finding::Page { volume, .. }
             | Finding::PageUnreadable { volume, .. }
             | Finding::MappedCount { volume, .. }
+            | Finding::Reservations { volume, .. }
             | Finding::Journal { volume, .. } => Some(*volume),
             _ => None,
         }
@@ -190,6 +201,7 @@ impl fmt::Display for Finding {
                 "{volume}: lba {lba} (device offset {device_offset}): checksum {actual:08x}, \
                  expected {expected:08x}"
             ),
+            Finding::Reservations { volume, error } => write!(f, "{volume}: {error}"),
             Finding::PageUnreadable { volume, lba, error } => {
                 write!(f, "{volume}: lba {lba}: {error}")
             }

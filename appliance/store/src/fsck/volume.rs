@@ -8,8 +8,8 @@ use crate::fsck::pages::{BadPage, PageCheck, PageChecker};
 use crate::fsck::usage::Usage;
 use crate::fsck::{Check, ClusterUser, Finding};
 use crate::map::{NodeReader, Shape};
-use crate::pool::{PoolGeometry, VolumeRecord};
-use crate::types::{BLOCK_BYTES, CLUSTER_BLOCKS, Entry};
+use crate::pool::{PoolGeometry, VolumeRecord, read_reservations};
+use crate::types::{BLOCK_BYTES, CLUSTER_BLOCKS, Cluster, Entry};
 
 /// Nodes between two reports of progress.
 const NODES_PER_REPORT: u64 = 256;
@@ -45,6 +45,7 @@ impl Check<'_> {
             let finding = usage.cluster(cluster, ClusterUser::Journal(record.id), alloc);
             finding.into_iter().for_each(|finding| self.found(finding));
         }
+        self.reservations(record, usage, alloc).await;
         let log = self.journal(geometry, record).await;
         let walk = Walk {
             record,
@@ -57,6 +58,24 @@ impl Check<'_> {
             mapped: 0,
         };
         self.walk(walk).await;
+    }
+
+    async fn reservations(
+        &mut self,
+        record: &VolumeRecord,
+        usage: &mut Usage,
+        alloc: Option<&Allocator>,
+    ) {
+        let Some(pointer) = record.reservations else {
+            return;
+        };
+        let volume = record.id;
+        let by = ClusterUser::Reservations(volume);
+        let finding = usage.cluster(Cluster(pointer.cluster), by, alloc);
+        finding.into_iter().for_each(|finding| self.found(finding));
+        if let Err(error) = read_reservations(self.device, record, pointer).await {
+            self.found(Finding::Reservations { volume, error });
+        }
     }
 
     async fn walk(&mut self, mut walk: Walk<'_>) {

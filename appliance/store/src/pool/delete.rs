@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::error::StoreError;
 use crate::pool::publish::Job;
 use crate::pool::{Pool, PoolInner, VolumeRecord};
-use crate::types::{VolumeId, VolumeState};
+use crate::types::{Cluster, VolumeId, VolumeState};
 
 /// Leaves that one step empties: 1.9 GiB of data, 2 MiB of memory.
 const STEP_LEAVES: u64 = 512;
@@ -79,17 +79,15 @@ impl Pool {
 }
 
 impl PoolInner {
-    /// The volume holds no data any more: its journal and its record go.
+    /// The volume holds no data any more: its journal, its reservations and its record go.
     fn forget_job(&self, id: VolumeId) -> Result<Job, StoreError> {
         let mut job = self.job();
         let place = self.place_of(&job.records, id)?;
         let record = job.records.remove(place);
         assert!(record.map_root.is_none(), "{id} still maps something");
-        job.freed = record
-            .journal_runs
-            .iter()
-            .flat_map(|run| run.clusters())
-            .collect();
+        let journal = record.journal_runs.iter().flat_map(|run| run.clusters());
+        let reservations = record.reservations.map(|kept| Cluster(kept.cluster));
+        job.freed = journal.chain(reservations).collect();
         Ok(job)
     }
 }

@@ -6,6 +6,7 @@ mod geometry;
 mod open;
 mod publish;
 mod records;
+mod reservations;
 mod sniff;
 mod superblocks;
 mod volumes;
@@ -20,6 +21,7 @@ pub use volumes::NewVolume;
 pub(crate) use geometry::PoolGeometry;
 pub(crate) use open::{load_allocator, load_root};
 pub(crate) use records::MAP_LAYER;
+pub(crate) use reservations::read as read_reservations;
 pub(crate) use superblocks::{SlotFact, Superblocks, decide, read_superblocks};
 pub(crate) use writer::BlockWriter;
 

@@ -173,6 +173,12 @@ fn check_root(root: &Root, geometry: &PoolGeometry) -> Result<(), &'static str> 
             }
             runs.push((first, count));
         }
+        if let Some(kept) = volume.reservations {
+            if !geometry.contains(crate::types::Cluster(kept.cluster)) {
+                return Err("reservations lie outside of the pool");
+            }
+            runs.push((kept.cluster, 1));
+        }
         let pointer = volume.layer.root;
         if !pointer.is_none() && !geometry.contains_block(pointer.block) {
             return Err("a map lies outside of the pool");
@@ -185,7 +191,9 @@ fn check_root(root: &Root, geometry: &PoolGeometry) -> Result<(), &'static str> 
     let apart = runs
         .windows(2)
         .all(|pair| pair[0].0 + pair[0].1 <= pair[1].0);
-    apart.then_some(()).ok_or("two journals overlap")
+    apart
+        .then_some(())
+        .ok_or("two journals or reservations overlap")
 }
 
 pub(crate) async fn load_allocator(

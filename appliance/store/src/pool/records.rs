@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::format::node::NodePointer;
+use crate::format::reservations::ReservationsPointer;
 use crate::format::root::{Layer, RootVolume};
 use crate::pool::publish::JournalMark;
 use crate::types::{Cluster, ClusterRun, VolumeId, VolumeState};
@@ -46,6 +47,8 @@ pub struct VolumeRecord {
     pub(crate) map_depth: u32,
     /// Clusters that hold its data: what it takes of the pool, without journal and map nodes.
     pub mapped_clusters: u64,
+    /// What it keeps of its reservations.
+    pub(crate) reservations: Option<ReservationsPointer>,
 }
 
 impl From<RootVolume> for VolumeRecord {
@@ -82,6 +85,7 @@ impl From<RootVolume> for VolumeRecord {
             map_root: root.layer.root,
             map_depth: root.layer.depth,
             mapped_clusters: root.layer.mapped_clusters,
+            reservations: root.reservations,
         }
     }
 }
@@ -117,6 +121,7 @@ impl From<&VolumeRecord> for RootVolume {
             settled: record.mark.settled,
             created_ms: record.created_ms,
             journal_salt: record.journal_salt,
+            reservations: record.reservations,
         }
     }
 }

@@ -166,6 +166,7 @@ fn fresh_record(id: VolumeId, new: &NewVolume, runs: Vec<ClusterRun>) -> VolumeR
         map_root: NodePointer::NONE,
         map_depth: depth_of(new.size_bytes),
         mapped_clusters: 0,
+        reservations: None,
     }
 }
 

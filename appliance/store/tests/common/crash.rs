@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use reactor::sim::{Crash, DiskOptions, World, WorldOptions};
 use store::fsck::{FsckOptions, fsck};
-use store::{Cluster, CreateOptions, OpenOptions, Pool, StoreError, VolumeState};
+use store::{Cluster, CreateOptions, OpenOptions, Pool, StoreError, VolumeId, VolumeState};
 
 use super::{LIMIT, NewVolume, Writer, device, life, page_bytes, write_page};
 
 /// Small, so that the allocator comes round to freed clusters soon.
 const SMALL_POOL_BYTES: u64 = 20 << 20;
+
+/// Stands for what a volume keeps of its reservations, among its clusters.
+const RESERVATIONS: u64 = u64::MAX;
 
 /// A volume as published: cluster index to (valid pages, version). None: being deleted.
 type Content = Option<BTreeMap<u64, (u64, u64)>>;
@@ -86,6 +89,34 @@ async fn publish(shared: &Shared, writer: &mut Writer, name: &str, puts: &[(u64,
         }
     });
     writer.publish().await.expect("publish");
+    shared.borrow_mut().commit();
+}
+
+/// What a test keeps as reservations: of another length for each version, some of several blocks.
+fn reservation_bytes(version: u64) -> Vec<u8> {
+    page_bytes(RESERVATIONS, 0, version)
+        .repeat(1 + version as usize % 3)
+        .split_off(version as usize)
+}
+
+/// Keeps reservations of this version; of version 0 none.
+async fn reserve(shared: &Shared, pool: &Pool, name: &str, version: u64) {
+    shared.borrow_mut().begin(|state| {
+        let content = state.get_mut(name).and_then(Option::as_mut);
+        let content = content.expect("a live volume");
+        match version {
+            0 => drop(content.remove(&RESERVATIONS)),
+            _ => drop(content.insert(RESERVATIONS, (0, version))),
+        }
+    });
+    let records = pool.records();
+    let record = records.iter().find(|record| *record.name == *name);
+    let bytes = match version {
+        0 => Vec::new(),
+        version => reservation_bytes(version),
+    };
+    let id = record.expect("it is there").id;
+    pool.store_reservations(id, bytes).await.expect("stored");
     shared.borrow_mut().commit();
 }
 
@@ -165,6 +196,7 @@ pub async fn prepare(shared: Shared) {
         &[(0, 0b11, 1), (1, 1, 1), (3000, 1, 1)],
     )
     .await;
+    reserve(&shared, &pool, "a", 1).await;
     publish(&shared, &mut writer, "a", &[(1, 1, 2), (16000, 1, 2)]).await;
 }
 
@@ -198,7 +230,11 @@ pub async fn workload(shared: Shared) {
         &[(0, 1, 5), (100, 1, 5), (9000, 1, 5)],
     )
     .await;
+    reserve(&shared, &pool, "b", 2).await;
+    reserve(&shared, &pool, "a", 3).await;
     publish(&shared, &mut b, "b", &[(0, 1, 6), (101, 1, 6)]).await;
+    reserve(&shared, &pool, "a", 0).await;
+    reserve(&shared, &pool, "a", 5).await;
     delete_volume(&shared, &pool, "b", b).await;
     publish(&shared, &mut a, "a", &[(0, 0b1, 7), (7, 1, 7)]).await;
     stop.set(true);
@@ -286,12 +322,27 @@ async fn read_state(pool: &Pool) -> Result<State, String> {
             );
         }
         let live = record.state == VolumeState::Live;
-        if live && record.mapped_clusters != content.len() as u64 {
+        let mapped = content.len();
+        if live && record.mapped_clusters != mapped as u64 {
             return Err(format!("{} maps something it was not told to", record.name));
+        }
+        if let Some(version) = read_reservations(pool, record.id).await? {
+            content.insert(RESERVATIONS, (0, version));
         }
         state.insert(record.name.to_string(), live.then_some(content));
     }
     Ok(state)
+}
+
+/// The version of the reservations that a volume keeps.
+async fn read_reservations(pool: &Pool, id: VolumeId) -> Result<Option<u64>, String> {
+    let kept = pool.load_reservations(id).await;
+    let kept = kept.map_err(|error| format!("reservations: {error}"))?;
+    if kept.is_empty() {
+        return Ok(None);
+    }
+    let version = (1..10).find(|&version| kept == reservation_bytes(version));
+    version.map(Some).ok_or("reservations of no version".into())
 }
 
 /// No damage, every checksum right, and the allocator is the walk of the maps. Gives the notes.

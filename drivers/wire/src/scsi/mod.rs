@@ -5,6 +5,7 @@
 pub mod cdb;
 pub mod data;
 pub mod opcode;
+pub mod pr;
 pub mod sense;
 mod writer;
 

@@ -233,7 +233,8 @@ fn decode_fixed(bytes: &[u8]) -> Option<Sense> {
     let bytes: &[u8; FIXED_BYTES] = bytes.first_chunk()?;
     let key = SenseKey(bytes[2] & 0xf);
     let mut sense = Sense::new(key, SenseCode(u16::from_be_bytes([bytes[12], bytes[13]])));
-    let word = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let word =
+        |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     sense.information = (bytes[0] & 0x80 != 0).then(|| word(3).into());
     sense.command_specific = (word(8) != 0).then(|| word(8).into());
     sense.specific = KeySpecific::decode(key, [bytes[15], bytes[16], bytes[17]]);

@@ -73,7 +73,11 @@ impl<'a> Writer<'a> {
     pub fn ascii(&mut self, text: &[u8], width: usize) -> &mut Self {
         for index in 0..width {
             let byte = text.get(index).copied().unwrap_or(b' ');
-            self.u8(if (0x20..0x7f).contains(&byte) { byte } else { b' ' });
+            self.u8(if (0x20..0x7f).contains(&byte) {
+                byte
+            } else {
+                b' '
+            });
         }
         self
     }

@@ -65,7 +65,7 @@ fn nibble(digit: u8) -> Option<u8> {
 
 /// With padding, as RFC 4648 section 4 has it; bits left over have to be zero.
 fn decode_base64(text: &[u8], into: &mut [u8]) -> Option<usize> {
-    if text.is_empty() || text.len() % 4 != 0 {
+    if text.is_empty() || !text.len().is_multiple_of(4) {
         return None;
     }
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();

@@ -327,7 +327,7 @@ pub fn copy_results(cdb: &Cdb) -> Command {
 #[must_use]
 pub fn report_groups(cdb: &Cdb) -> Command {
     Command::ReportTargetPortGroups {
-        extended: cdb[1] >> 5 == 1,
+        format: cdb[1] >> 5,
         allocation_bytes: be32(cdb, 6),
     }
 }

@@ -7,7 +7,7 @@
 pub mod block;
 pub mod control;
 
-pub use block::{ByteCheck, Blocks, Same, VerifyRange, WriteVerify};
+pub use block::{Blocks, ByteCheck, Same, VerifyRange, WriteVerify};
 pub use control::{
     CopyResults, Diagnostic, Inquiry, ModeSelect, ModeSense, PageControl, Power, ReportCommands,
     Reporting, Sanitize, SanitizeAction,
@@ -106,8 +106,8 @@ pub enum Command {
     CopyResults(CopyResults),
     /// REPORT TARGET PORT GROUPS.
     ReportTargetPortGroups {
-        /// Parameter data format: 1 has an extended header.
-        extended: bool,
+        /// Parameter data format: 1 has a longer header.
+        format: u8,
         /// Bytes at most.
         allocation_bytes: u32,
     },
