@@ -108,7 +108,11 @@ fn impossible_options_name_themselves() {
     }
     let unit = format!("{}/iqn.x/99999", null.address);
     assert_fails(&run(&unit, &[]), 2, "the unit 99999 is none of 0 to 16383");
-    assert_fails(&run("iscsi://127.0.0.1:1", &[]), 1, "discovery at 127.0.0.1:1");
+    assert_fails(
+        &run("iscsi://127.0.0.1:1", &[]),
+        1,
+        "discovery at 127.0.0.1:1",
+    );
 }
 
 #[test]
@@ -122,7 +126,10 @@ fn a_target_of_each_protocol_is_compared_and_filled() {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let result: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(result["candidate"]["iqn"], "iqn.2026-11.io.bedplate.perf:null");
+    assert_eq!(
+        result["candidate"]["iqn"],
+        "iqn.2026-11.io.bedplate.perf:null"
+    );
     assert_eq!(result["reference"]["protocol"], "nvme-tcp");
     assert!(result["cases"][0]["iops"]["median"].as_f64().unwrap() > 0.0);
 }
@@ -135,7 +142,9 @@ fn a_floor_is_judged_by_a_null_target_of_the_same_protocol() {
     let gate = "[[gate]]\ncase = \"4k-randread-qd4\"\nagainst = \"loopback\"\nmin_iops = 0.001\n";
     std::fs::write(&gates, gate).unwrap();
     let mut command = perf(&["floor", "--connect", &null.address, "--rounds", "2"]);
-    command.args(["--time", "100ms", "--ramp", "0s", "--wait", "poll", "--gates"]);
+    command.args([
+        "--time", "100ms", "--ramp", "0s", "--wait", "poll", "--gates",
+    ]);
     let output = command.arg(&gates).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }

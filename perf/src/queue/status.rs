@@ -51,10 +51,20 @@ impl From<nvme::Status> for Status {
 
 impl fmt::Debug for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Nvme(status) => status.fmt(f),
-            Self::Scsi(status, None) => status.fmt(f),
-            Self::Scsi(_, Some((key, code))) => write!(f, "{key:?} {code:?}"),
+        let (status, sense) = match self {
+            Self::Nvme(status) => return status.fmt(f),
+            Self::Scsi(status, sense) => (status, sense),
+        };
+        // Names alone where there are some: that is how they are looked up.
+        let Some((key, code)) = sense else {
+            return match status.name() {
+                Some(name) => f.write_str(name),
+                None => write!(f, "status {:#04x}", status.0),
+            };
+        };
+        match (key.name(), code.name()) {
+            (Some(key), Some(code)) => write!(f, "{key} {code}"),
+            _ => write!(f, "sense {:x}/{:04x}", key.0, code.0),
         }
     }
 }
@@ -71,6 +81,10 @@ mod tests {
         assert_eq!(status.label(), "UNIT_ATTENTION POWER_ON");
         let busy = Status::scsi(scsi::Status::BUSY.0, &[]);
         assert_eq!(busy.label(), "BUSY");
+        let unknown = Sense::new(SenseKey::NOT_READY, SenseCode(0x1234)).fixed();
+        let unknown = Status::scsi(scsi::Status::CHECK_CONDITION.0, &unknown);
+        assert_eq!(unknown.label(), "sense 2/1234");
+        assert_eq!(Status::scsi(0x99, &[]).label(), "status 0x99");
         assert!(Status::scsi(0, &[]).is_success());
     }
 }
