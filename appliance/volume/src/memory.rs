@@ -30,7 +30,7 @@ impl Memory {
     /// The volume `number` of its pool, which has room for `room_blocks` blocks of it.
     pub fn numbered(number: u8, block_count: u64, block_bytes: u32, room_blocks: u64) -> Self {
         let (mut nguid, mut serial) = (*b"bedplate-nguid\0\0", *b"MEMORY0000000001    ");
-        nguid[15] = number - 1;
+        nguid[0] += number - 1;
         serial[15] = b'0' + number;
         let info = VolumeInfo {
             id: VolumeId(number.into()),

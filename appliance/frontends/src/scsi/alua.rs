@@ -185,3 +185,6 @@ fn checked<'a>(
     }
     Ok(wanted)
 }
+
+#[cfg(test)]
+mod tests;
