@@ -173,8 +173,9 @@ impl Memory {
         self.load(span, &mut current);
         match first_difference(&current, data, self.block_len()) {
             None => Ok(None),
-            Some(block) => Err(VolumeError::CompareMismatch {
+            Some((block, byte)) => Err(VolumeError::CompareMismatch {
                 lba: lba + block as u64,
+                byte,
             }),
         }
     }
