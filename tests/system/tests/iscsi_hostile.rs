@@ -23,6 +23,8 @@ const BLOCK: u32 = 4096;
 const VICTIM_TIME: Duration = Duration::from_secs(2);
 /// Longest time until a half-open login is ended and its place is free.
 const LOGIN_TIME: Duration = Duration::from_secs(30);
+/// How long to wait for an answer that need not come.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 fn serve() -> Server {
     let setup = Setup::new().iscsi(1).pool("main", "256MiB");
@@ -302,7 +304,10 @@ fn outcome(server: &Server, bytes: &[u8]) -> Option<LoginStatus> {
     let mut initiator = Initiator::open(address(server)).expect("the port accepts");
     // It may be closed before all is sent.
     let _ = initiator.send_bytes(bytes);
-    match initiator.receive() {
+    initiator.set_patience(PATIENCE).expect("a timeout");
+    let answer = initiator.receive();
+    println!("{:?}", answer.as_ref().map(|pdu| pdu.opcode()));
+    match answer {
         Ok(pdu) if pdu.opcode() == Opcode::LOGIN_RESPONSE => {
             let response: wire::iscsi::LoginResponse = pdu.view();
             let status = LoginStatus::from_bytes(response.status_class, response.status_detail);
@@ -427,6 +432,7 @@ fn requests_that_cannot_be() {
             let mut initiator = session(&server, 20);
             let (name, bytes) = bad_requests(&initiator).remove(index);
             initiator.send_bytes(&bytes).expect("sending");
+            initiator.set_patience(PATIENCE).expect("a timeout");
             // Whatever comes of it, the port is free for the next login, which reinstates it.
             let answer = initiator.receive();
             println!("{name}: {:?}", answer.map(|pdu| pdu.opcode()));
@@ -549,8 +555,11 @@ fn wrong_answers_to_an_r2t_write_nothing() {
             let data = DataOut::new(itt, ttt, LUN, extent, last, initiator.exp_stat_sn);
             let bytes = initiator.frame(data.as_wire(), &vec![0xee; extent.len_bytes as usize]);
             initiator.send_bytes(&bytes).expect("sending");
+            initiator.set_patience(PATIENCE).expect("a timeout");
             // A reject, a failed command or the end of the connection: but no success.
-            if let Ok(pdu) = initiator.receive()
+            let answer = initiator.receive();
+            println!("{name}: {:?}", answer.as_ref().map(|pdu| pdu.opcode()));
+            if let Ok(pdu) = answer
                 && pdu.opcode() == Opcode::SCSI_RESPONSE
             {
                 let response: wire::iscsi::ScsiResponse = pdu.view();

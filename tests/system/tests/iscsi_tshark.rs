@@ -114,13 +114,18 @@ fn talk_captured(work: impl FnOnce(&Server)) -> Dissection {
     dissection.keep(server)
 }
 
+/// tshark 4.0 reads past the end of an INQUIRY answer that was cut off at 64 bytes, which is what
+/// libiscsi asks for first.
+const CUT_OFF: &str = "(Inquiry Response Data)";
+
 fn nothing_is_malformed(dissection: &Dissection) {
     for filter in [
         "_ws.malformed",
         "iscsi.keyvalue.invalid",
         "iscsi.opcode.invalid",
     ] {
-        let found = dissection.matching(filter);
+        let mut found = dissection.matching(filter);
+        found.retain(|line| !line.contains(CUT_OFF));
         assert!(
             found.is_empty(),
             "{filter}: {found:#?}\n{}",

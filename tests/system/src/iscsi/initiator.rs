@@ -284,6 +284,11 @@ impl Initiator {
         bytes
     }
 
+    /// How long to wait for anything from now on.
+    pub fn set_patience(&mut self, patience: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(patience))
+    }
+
     /// Sends bytes as they are.
     pub fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
@@ -445,7 +450,7 @@ impl Initiator {
         Ok(())
     }
 
-    /// Ends the session.
+    /// Ends the session; the connection is closed from this side.
     pub fn logout(mut self) -> Result<(), Failure> {
         let itt = self.tag();
         let request = LogoutRequest::new(itt, LogoutReason::CLOSE_SESSION, 1, self.numbers());
@@ -454,9 +459,7 @@ impl Initiator {
             let pdu = self.receive()?;
             if pdu.opcode() == Opcode::LOGOUT_RESPONSE {
                 let header: wire::iscsi::LogoutResponse = pdu.view();
-                expect("response to a logout", header.response, 0)?;
-                self.wait_closed()?;
-                return Ok(());
+                return expect("response to a logout", header.response, 0);
             }
             self.other(&pdu)?;
         }
