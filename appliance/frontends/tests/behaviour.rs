@@ -10,6 +10,7 @@ use common::host::{
     Attached, Host, Link0, Received, attach, attach_io, io_sqe, pattern, read_sqe, response,
 };
 use common::{core_config, pause, quick_options, serve, serve_on, serve_with, volume_nqn};
+use frontends::reservation::Reservations;
 use frontends::{SubsystemOptions, Target, TargetOptions};
 use wire::fabrics::connect::{CNTLID_DYNAMIC, ConnectData};
 use wire::nvme::command::{Abort, AsyncEvent, Fuse, GetLogPage, SetFeatures, WriteZeroes};
@@ -667,8 +668,9 @@ fn hosts_hear_of_a_removed_volume_and_meet_its_successor() {
     assert_eq!(done.status.code(), Status::CONNECT_INVALID_PARAMETERS);
     served.on_core(|target| async move {
         let volume = volume::testing::memory_volume(100, 4096);
+        let reservations = Reservations::load(volume.clone()).await;
         target
-            .add_volume(volume, SubsystemOptions::default())
+            .add_volume(volume, reservations, SubsystemOptions::default())
             .expect("the name is free");
     });
     assert!(

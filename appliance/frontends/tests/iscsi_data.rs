@@ -122,24 +122,29 @@ fn residuals_say_how_lengths_differ() {
                 assert!(done.is_good());
                 assert_eq!((done.data.len(), done.residual), (len, residual));
             }
-            // More than the command needs is passed over; with less nothing is written.
-            one.write(0, &pattern(1, 3), BLOCK).await.expect("written");
-            let two = pattern(2, 2);
-            let done = one.run(write10(0, 1), 0, &two).await.expect("answered");
+            // More than the command needs is passed over; with less only what comes is written.
+            let old = pattern(1, 3);
+            one.write(0, &old, BLOCK).await.expect("written");
+            let new = pattern(2, 2);
+            let done = one.run(write10(0, 1), 0, &new).await.expect("answered");
             assert!(done.is_good());
             assert_eq!(done.residual, Residual::Underflow(block));
             let done = one
-                .run(write10(1, 2), 0, &two[..BLOCK])
+                .run(write10(1, 2), 0, &new[..BLOCK])
+                .await
+                .expect("answered");
+            assert!(done.is_good());
+            assert_eq!(done.residual, Residual::Overflow(block));
+            // A part of a block is not written.
+            let done = one
+                .run(write10(2, 1), 0, &new[..200])
                 .await
                 .expect("answered");
             assert_eq!(done.sense, Some((5, 0x0e03)));
-            assert_eq!(done.residual, Residual::Overflow(block));
+            assert_eq!(done.residual, Residual::Overflow(block - 200));
             let found = one.read(0, 3, BLOCK).await.expect("read");
-            assert!(found[..BLOCK] == two[..BLOCK]);
-            assert!(
-                found[BLOCK..] == pattern(1, 3)[BLOCK..],
-                "block 1 and 2 are as they were"
-            );
+            assert!(found[..BLOCK] == new[..BLOCK] && found[BLOCK..2 * BLOCK] == new[..BLOCK]);
+            assert!(found[2 * BLOCK..] == old[2 * BLOCK..], "it is as it was");
         },
     );
 }

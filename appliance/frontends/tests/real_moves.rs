@@ -12,6 +12,7 @@ use common::host::{
     response,
 };
 use common::pause;
+use frontends::reservation::Reservations;
 use frontends::{ConnectionInfo, Directory, Placement, SubsystemOptions, Target, TargetOptions};
 use reactor::CoreId;
 use reactor::cores::CoreConfig;
@@ -148,8 +149,9 @@ async fn core_main(
     if core == 0 {
         let blocks = common::VOLUME_BYTES / u64::from(BLOCK);
         let volume = volume::testing::memory_volume(blocks, BLOCK);
+        let reservations = Reservations::load(volume.clone()).await;
         target
-            .add_volume(volume, SubsystemOptions::default())
+            .add_volume(volume, reservations, SubsystemOptions::default())
             .expect("the first of its name");
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = target.listen(local).await.expect("loopback can be bound");

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use common::VOLUME;
 use common::sim_host::{BLOCK, Queue, block_data};
+use frontends::reservation::Reservations;
 use frontends::{SubsystemOptions, Target, TargetOptions};
 use reactor::sim::{DiskHandle, DiskOptions, World, WorldOptions};
 use reactor::time::sleep;
@@ -43,8 +44,9 @@ async fn serve() {
     };
     let volume = engine.create_volume(spec).await.expect("room for it");
     let target = Target::new(TargetOptions::default()).expect("good options");
+    let reservations = Reservations::load(volume.clone()).await;
     target
-        .add_volume(volume, SubsystemOptions::default())
+        .add_volume(volume, reservations, SubsystemOptions::default())
         .expect("the first");
     let any = SocketAddr::from(([0, 0, 0, 0], PORT));
     target.listen(any).await.expect("the port is free");

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use common::sim_host::Queue;
+use frontends::reservation::Reservations;
 use frontends::{Directory, SubsystemOptions, Target, TargetOptions};
 use reactor::buf::BufPool;
 use reactor::sim::{Crash, World, WorldOptions};
@@ -106,8 +107,9 @@ fn start_target(world: &mut World, cores: usize) -> (SocketAddr, Shared) {
                     .push((target.clone(), reactor::buf::pool()));
                 if core + 1 == cores {
                     let volume = volume::testing::memory_volume(1000, 4096);
+                    let reservations = Reservations::load(volume.clone()).await;
                     target
-                        .add_volume(volume, SubsystemOptions::default())
+                        .add_volume(volume, reservations, SubsystemOptions::default())
                         .expect("the first");
                 }
                 if core == 0 {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use common::VOLUME;
 use common::busy_host::{Book, SLOTS, host};
+use frontends::reservation::Reservations;
 use frontends::{Directory, Placement, SubsystemOptions, Target, TargetOptions};
 use reactor::CoreId;
 use reactor::buf::BufPool;
@@ -127,8 +128,9 @@ async fn remover(target: Target, volume: Volume) {
         sleep(Duration::from_millis(20 + below(200))).await;
         target.remove_volume(VOLUME).await.expect("it was offered");
         sleep(Duration::from_millis(below(20))).await;
+        let reservations = Reservations::load(volume.clone()).await;
         target
-            .add_volume(volume.clone(), SubsystemOptions::default())
+            .add_volume(volume.clone(), reservations, SubsystemOptions::default())
             .expect("it is not offered");
     }
 }
@@ -141,8 +143,9 @@ async fn core_main(core: usize, directory: Directory, shared: Shared, plan: Plan
     if core == 0 {
         let (volume, engine) = open(plan.on_disk).await;
         _engine = engine;
+        let reservations = Reservations::load(volume.clone()).await;
         target
-            .add_volume(volume.clone(), SubsystemOptions::default())
+            .add_volume(volume.clone(), reservations, SubsystemOptions::default())
             .expect("the first");
         let any = SocketAddr::from(([0, 0, 0, 0], PORT));
         target.listen(any).await.expect("the port is free");

@@ -16,18 +16,28 @@ use crate::status::Run;
 pub(crate) struct Memory {
     info: VolumeInfo,
     blocks: RefCell<FxHashMap<u64, Box<[u8]>>>,
+    /// Blocks that may be written before the pool counts as full.
+    room_blocks: u64,
     pub metrics: Metrics,
     pub reservations: RefCell<Vec<u8>>,
 }
 
 impl Memory {
     pub fn new(block_count: u64, block_bytes: u32) -> Self {
+        Self::numbered(1, block_count, block_bytes, u64::MAX)
+    }
+
+    /// The volume `number` of its pool, which has room for `room_blocks` blocks of it.
+    pub fn numbered(number: u8, block_count: u64, block_bytes: u32, room_blocks: u64) -> Self {
+        let (mut nguid, mut serial) = (*b"bedplate-nguid\0\0", *b"MEMORY0000000001    ");
+        nguid[0] += number - 1;
+        serial[15] = b'0' + number;
         let info = VolumeInfo {
-            id: VolumeId(1),
+            id: VolumeId(number.into()),
             name: Arc::from("memory"),
             uuid: *b"bedplate-memory\0",
-            nguid: *b"bedplate-nguid\0\0",
-            serial: *b"MEMORY0000000001    ",
+            nguid,
+            serial,
             block_count,
             block_bytes,
             volatile_cache: true,
@@ -35,6 +45,7 @@ impl Memory {
         Self {
             info,
             blocks: RefCell::default(),
+            room_blocks,
             metrics: Metrics::default(),
             reservations: RefCell::default(),
         }
@@ -57,6 +68,10 @@ impl Memory {
             }
             Command::Write { lba, data } => {
                 let span = info.payload(lba, &data)?;
+                if self.blocks.borrow().len() as u64 >= self.room_blocks {
+                    let pool = info.name.clone();
+                    return Err(VolumeError::PoolFull { pool });
+                }
                 self.store(span, &data);
                 Ok(None)
             }

@@ -14,3 +14,11 @@ pub fn memory_volume(block_count: u64, block_bytes: u32) -> Volume {
     );
     Volume::from_memory(Rc::new(Memory::new(block_count, block_bytes)))
 }
+
+/// As [`memory_volume`], with an identity of its own for each `number` from 1 to 9, in a pool with
+/// room for `room_blocks` written blocks.
+pub fn numbered_volume(number: u8, block_count: u64, block_bytes: u32, room_blocks: u64) -> Volume {
+    assert!((1..=9).contains(&number), "a number has one digit");
+    let memory = Memory::numbered(number, block_count, block_bytes, room_blocks);
+    Volume::from_memory(Rc::new(memory))
+}

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use frontends::reservation::Reservations;
 use frontends::{SubsystemOptions, Target, TargetOptions};
 use reactor::time::sleep;
 use wire::nvme::command::ReadWrite;
@@ -44,8 +45,9 @@ async fn serve(server: SocketAddr) {
     setup.flushed().await;
     let target = Target::new(TargetOptions::default()).expect("good options");
     let volume = setup.volume.clone();
+    let reservations = Reservations::load(volume.clone()).await;
     target
-        .add_volume(volume, SubsystemOptions::default())
+        .add_volume(volume, reservations, SubsystemOptions::default())
         .expect("the first");
     target.listen(server).await.expect("the port is free");
     sleep(LIMIT).await;

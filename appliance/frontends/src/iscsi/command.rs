@@ -8,8 +8,8 @@
 use std::rc::Rc;
 
 use reactor::buf::{Buf, MAX_BUF_BYTES};
-use wire::iscsi::{Opcode, RejectReason};
-use wire::scsi::{Sense, SenseCode, SenseKey};
+use wire::iscsi::{Opcode, RejectReason, TaskAttribute};
+use wire::scsi::{Sense, SenseCode, SenseKey, Status};
 
 use super::connection::Connection;
 use super::intake::{Incoming, Intake, Sink};
@@ -17,7 +17,7 @@ use super::reason::CloseReason;
 use super::session::Session;
 use super::table::{Admitted, TaskRef, number_of};
 use super::task::{Phase, Task};
-use crate::scsi::{Outcome, Transfer};
+use crate::scsi::{Outcome, Plan, Transfer};
 
 /// Additional sense codes of RFC 7143 section 11.4.7.2, all with ABORTED COMMAND.
 pub(super) mod code {
@@ -147,7 +147,6 @@ impl Session {
         let command = slot.command();
         slot.expected_bytes = command.expected_len.get();
         slot.attribute = command.attribute();
-        slot.progress = reactor::now();
         slot.immediate_open = incoming.layout.data != 0;
         slot.unsolicited_open = command.is_write() && !incoming.bhs.is_final();
         slot.fault = self.fault_of(slot, incoming.layout.data);
@@ -197,30 +196,28 @@ impl Session {
 
     /// It is a command's turn: asks the logical unit what it needs.
     fn deliver(&self, index: u16) {
-        let command = self.table.borrow().task(index).command();
+        let command = {
+            let mut table = self.table.borrow_mut();
+            let slot = table.task_mut(index);
+            slot.progress = reactor::now();
+            if slot.attribute == TaskAttribute::ORDERED {
+                self.ordered.set(self.ordered.get() + 1);
+            }
+            if slot.fault.is_some() {
+                return;
+            }
+            slot.command()
+        };
         let planned = match self.nexus() {
-            Some(nexus) => nexus
-                .plan(command.lun, &command.cdb)
-                .map(|plan| (plan, plan.accepts(from_host(&command)))),
-            None => Err(Outcome::status(wire::scsi::Status::BUSY)),
+            Some(nexus) => nexus.plan(command.lun, &command.cdb),
+            None => Err(Outcome::status(Status::BUSY)),
         };
         let mut table = self.table.borrow_mut();
         let slot = table.task_mut(index);
-        slot.progress = reactor::now();
-        if slot.attribute == wire::iscsi::TaskAttribute::ORDERED {
-            self.ordered.set(self.ordered.get() + 1);
-        }
-        let fault = match planned {
-            Ok((plan, accepted)) => {
-                slot.plan = Some(plan);
-                if let Transfer::FromHost { len_bytes } = plan.transfer() {
-                    slot.need_bytes = len_bytes;
-                }
-                accepted.err().or_else(|| too_long(slot.need_bytes))
-            }
+        slot.fault = match planned {
+            Ok(plan) => take_plan(slot, plan),
             Err(outcome) => Some(outcome),
         };
-        slot.fault = slot.fault.take().or(fault);
     }
 
     /// Memory for the first data of a command, of which `len` bytes come now.
@@ -257,7 +254,7 @@ impl Session {
                 Room::Here(buf)
             }
             None => {
-                slot.fault = Some(Outcome::status(wire::scsi::Status::TASK_SET_FULL));
+                slot.fault = Some(Outcome::status(Status::TASK_SET_FULL));
                 Room::None
             }
         }
@@ -287,16 +284,25 @@ impl Session {
     }
 }
 
-/// Data that the initiator says it will send.
-fn from_host(command: &wire::iscsi::ScsiCommand) -> u32 {
-    if command.is_write() {
-        command.expected_len.get()
-    } else {
-        0
-    }
+/// Notes what a command needs. Gives the outcome of one whose data does not suit it.
+fn take_plan(task: &mut Task, mut plan: Plan) -> Option<Outcome> {
+    let command = task.command();
+    let announced = match command.is_write() {
+        true => command.expected_len.get(),
+        false => 0,
+    };
+    task.wanted_bytes = from_host(plan);
+    let fitted = plan.fit(announced);
+    task.need_bytes = from_host(plan);
+    task.plan = Some(plan);
+    // No unit plans a transfer that no buffer holds; should one do, it fails here.
+    let is_too_long = task.need_bytes as usize > MAX_BUF_BYTES;
+    fitted.err().or_else(|| is_too_long.then(Outcome::internal))
 }
 
-/// No unit plans a transfer that no buffer holds; should one do, it fails here.
-fn too_long(need_bytes: u32) -> Option<Outcome> {
-    (need_bytes as usize > MAX_BUF_BYTES).then(Outcome::internal)
+fn from_host(plan: Plan) -> u32 {
+    match plan.transfer() {
+        Transfer::FromHost { len_bytes } => len_bytes,
+        _ => 0,
+    }
 }

@@ -46,6 +46,8 @@ pub(super) struct Connection {
     /// Since when a sign of life is awaited.
     pub pinged: Cell<Option<Instant>>,
     last_ping: Cell<u32>,
+    /// A logout is being carried out.
+    pub leaving: Cell<bool>,
     finished: Cell<bool>,
     pub peer: SocketAddr,
     pub local: SocketAddr,
@@ -104,6 +106,7 @@ impl Connection {
             heard: Cell::new(reactor::now()),
             pinged: Cell::new(None),
             last_ping: Cell::new(0),
+            leaving: Cell::new(false),
             finished: Cell::new(false),
             peer: greeted.peer,
             local: greeted.local,

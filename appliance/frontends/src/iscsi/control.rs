@@ -150,16 +150,23 @@ fn echo(connection: &Connection, ping: NopOut, data: Option<Buf>) {
 /// effect after the answer.
 fn logout(connection: &Rc<Connection>, request: LogoutRequest) {
     let session = &connection.session;
+    if connection.leaving.replace(true) {
+        // Nothing follows a logout.
+        return connection.reject(RejectReason::WAITING_FOR_LOGOUT, header_of(&request));
+    }
     let leaving = match request.reason() {
         LogoutReason::CLOSE_SESSION => session.connections(),
         LogoutReason::CLOSE_CONNECTION => match session.connection(request.cid.get()) {
             Some(named) => vec![named],
-            None => return say(connection, &request, LogoutResult::NO_CID),
+            None => return stay(connection, &request, LogoutResult::NO_CID),
         },
         LogoutReason::REMOVE_FOR_RECOVERY => {
-            return say(connection, &request, LogoutResult::NO_RECOVERY);
+            return stay(connection, &request, LogoutResult::NO_RECOVERY);
         }
-        _ => return connection.reject(RejectReason::INVALID_PDU_FIELD, header_of(&request)),
+        _ => {
+            connection.leaving.set(false);
+            return connection.reject(RejectReason::INVALID_PDU_FIELD, header_of(&request));
+        }
     };
     for leaver in &leaving {
         session.end_tasks(Aborted::Silently, |task| task.is_of(leaver));
@@ -171,10 +178,17 @@ fn logout(connection: &Rc<Connection>, request: LogoutRequest) {
             .when(|| leaving.iter().all(|one| session.executing_of(one) == 0))
             .await;
         say(&connection, &request, LogoutResult::CLOSED);
+        connection.leaving.set(false);
         for leaver in leaving {
             leaver.close(CloseReason::LoggedOut);
         }
     }));
+}
+
+/// Says why there is no logout; another may be asked for.
+fn stay(connection: &Connection, request: &LogoutRequest, result: LogoutResult) {
+    connection.leaving.set(false);
+    say(connection, request, result);
 }
 
 fn header_of(request: &LogoutRequest) -> &Bhs {

@@ -36,6 +36,8 @@ pub(super) async fn data_out(
     let session = &connection.session;
     let len = incoming.layout.data;
     let Some(place) = session.place(connection, &pdu, len) else {
+        let totals = session.target.totals();
+        totals.stray_data.set(totals.stray_data.get() + 1);
         return super::command::discard(connection, intake, incoming).await;
     };
     let mut buf = session.take_buffer(place.task);

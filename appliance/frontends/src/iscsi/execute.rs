@@ -1,7 +1,5 @@
 //! Commands with the logical unit, and how they end.
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::rc::Rc;
 
 use wire::iscsi::TaskAttribute;
@@ -10,7 +8,7 @@ use wire::scsi::Status;
 use super::answer::Ending;
 use super::session::Session;
 use super::task::{Aborted, Phase, Task};
-use crate::scsi::{Outcome, Transfer};
+use crate::scsi::Outcome;
 
 impl Session {
     /// Starts a command whose data, if it has any, is here.
@@ -27,34 +25,32 @@ impl Session {
             (slot.plan, data.filter(|data| !data.is_empty()))
         };
         let parts = self.this.upgrade().zip(self.nexus()).zip(plan);
-        let signal = self.signals.get(usize::from(index)).cloned();
-        let (Some(((session, nexus), plan)), Some(signal)) = (parts, signal) else {
+        let stop = self.stops.get(usize::from(index)).cloned();
+        let (Some(((session, nexus), plan)), Some(stop)) = (parts, stop) else {
             return self.answer(index, Outcome::status(Status::BUSY));
         };
         let running = Running::new(session);
-        signal.arm();
+        stop.set(false);
         drop(reactor::spawn(async move {
-            let mut work = pin!(nexus.execute(plan, data));
-            let outcome = poll_fn(|cx| signal.poll(work.as_mut(), cx)).await;
+            let outcome = nexus.execute_until(plan, data, &|| stop.get()).await;
             running.0.executed(index, outcome);
         }));
     }
 
-    /// A command left the unit. No outcome: it was aborted, and has no effect from now on.
-    fn executed(&self, index: u16, outcome: Option<Outcome>) {
+    /// A command left the unit: it has no effect from now on. An aborted one has no answer, or
+    /// another one.
+    fn executed(&self, index: u16, outcome: Outcome) {
         let aborted = self.table.borrow().task(index).aborted;
-        match (aborted, outcome) {
-            (None, Some(outcome)) => self.answer(index, outcome),
-            (Some(Aborted::WithStatus), _) => {
-                self.aborting.set(self.aborting.get() - 1);
-                self.answer(index, Outcome::status(Status::TASK_ABORTED));
-            }
-            (Some(Aborted::Silently), _) => {
-                self.aborting.set(self.aborting.get() - 1);
+        if aborted.is_some() {
+            self.aborting.set(self.aborting.get() - 1);
+        }
+        match aborted {
+            None => self.answer(index, outcome),
+            Some(Aborted::WithStatus) => self.answer(index, Outcome::status(Status::TASK_ABORTED)),
+            Some(Aborted::Silently) => {
                 self.retire(index);
                 self.pump();
             }
-            (None, None) => self.retire(index),
         }
     }
 
@@ -103,11 +99,12 @@ impl Session {
 fn ending_of(task: &Task, outcome: &Outcome) -> Ending {
     let command = task.command();
     let sent = outcome.data.as_ref().map_or(0, |data| data.len() as u32);
-    let is_from_host = matches!(
-        task.plan.map(|plan| plan.transfer()),
-        Some(Transfer::FromHost { .. })
-    );
-    let actual = if is_from_host { task.need_bytes } else { sent };
+    let is_from_host = task.wanted_bytes != 0;
+    let actual = if is_from_host {
+        task.wanted_bytes
+    } else {
+        sent
+    };
     let is_expected = if is_from_host {
         command.is_write()
     } else {

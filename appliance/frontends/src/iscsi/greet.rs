@@ -180,9 +180,10 @@ impl Guest<'_> {
                         self.welcome(&session, negotiated.named.tsih != 0).await?;
                         return Ok(Outcome::Done(session, joining, negotiated));
                     }
-                    Err(status) => self.refuse(&negotiated.named, status),
+                    Err(status) => Step::Refused(self.login.refuse(status)),
                 },
                 Step::Refused(reply) => {
+                    self.complain(reply.header.status());
                     // The connection ends anyway; a peer that reads nothing gets nothing.
                     let _ = self.send(&reply).await;
                     return Err(CloseReason::LoginRefused);
@@ -193,12 +194,15 @@ impl Guest<'_> {
 
     /// Reads one login request; anything else ends the connection.
     async fn next_request(&mut self) -> Result<Step, CloseReason> {
-        let Ok(incoming) = self.intake.next(&self.socket).await? else {
-            return Err(CloseReason::ProtocolError);
+        let incoming = match self.intake.next(&self.socket).await? {
+            Ok(incoming) if incoming.bhs.opcode() == Opcode::LOGIN_REQUEST => incoming,
+            // Its answer has the tags of the login request before it.
+            _ if self.login.named().is_some() => {
+                let status = LoginStatus::INVALID_DURING_LOGIN;
+                return Ok(Step::Refused(self.login.refuse(status)));
+            }
+            _ => return Err(CloseReason::ProtocolError),
         };
-        if incoming.bhs.opcode() != Opcode::LOGIN_REQUEST {
-            return Err(CloseReason::ProtocolError);
-        }
         let mut text = vec![0; incoming.layout.data];
         let sink = Sink::Memory {
             skip: 0,
@@ -226,7 +230,7 @@ impl Guest<'_> {
     fn admit(&mut self, named: &Named) -> Step {
         match self.terms(named) {
             Ok(admission) => self.login.proceed(admission),
-            Err(status) => self.refuse(named, status),
+            Err(status) => Step::Refused(self.login.refuse(status)),
         }
     }
 
@@ -353,14 +357,14 @@ impl Guest<'_> {
         self.send(&reply).await
     }
 
-    fn refuse(&mut self, named: &Named, status: LoginStatus) -> Step {
+    fn complain(&self, status: LoginStatus) {
+        let named = self.login.named();
         self.target.complaints().about(Complaint::Login, || {
             tracing::info!(
-                peer = %self.peer, initiator = %named.initiator, target = ?named.target, ?status,
-                "login refused"
+                peer = %self.peer, initiator = named.map(|named| named.initiator.as_str()),
+                target = named.and_then(|named| named.target.as_deref()), ?status, "login refused"
             );
         });
-        Step::Refused(self.login.refuse(status))
     }
 
     async fn send(&self, reply: &Reply) -> Result<(), CloseReason> {

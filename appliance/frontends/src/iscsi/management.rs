@@ -9,6 +9,7 @@ use std::rc::Rc;
 use wire::iscsi::{RejectReason, TaskFunction, TaskRequest, TaskResponse, TaskResult};
 
 use super::connection::Connection;
+use super::options::IMMEDIATE_TASKS;
 use super::reason::CloseReason;
 use super::session::Session;
 use super::task::Aborted;
@@ -22,6 +23,10 @@ pub(super) fn request(connection: &Rc<Connection>, request: TaskRequest) {
         return connection.reject(RejectReason::PROTOCOL_ERROR, &header);
     }
     tell(connection, &request);
+    if connection.session.managing.get() >= u32::from(IMMEDIATE_TASKS) {
+        let header = zerocopy::transmute!(request);
+        return connection.reject(RejectReason::IMMEDIATE_COMMAND_REJECT, &header);
+    }
     match request.function() {
         TaskFunction::ABORT_TASK => abort_task(connection, request),
         TaskFunction::ABORT_TASK_SET => manage(connection, request, Function::AbortTaskSet),
@@ -74,12 +79,30 @@ fn abort_task(connection: &Rc<Connection>, request: TaskRequest) {
         }
         Abort::Pending => {
             let connection = Rc::clone(connection);
+            let pending = Pending::new(session);
             drop(reactor::spawn(async move {
+                let _pending = pending;
                 let session = &connection.session;
                 session.when(|| session.aborting.get() == 0).await;
                 say(&connection, &request, TaskResult::COMPLETE);
             }));
         }
+    }
+}
+
+/// A function at work, counted: each is a task of its own.
+struct Pending(Rc<Session>);
+
+impl Pending {
+    fn new(session: &Rc<Session>) -> Self {
+        session.managing.set(session.managing.get() + 1);
+        Self(Rc::clone(session))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.managing.set(self.0.managing.get() - 1);
     }
 }
 
@@ -121,12 +144,17 @@ impl Session {
 
     /// Commands before a function that ends many tasks are taken as received: those of them that
     /// are still to come by other connections will be ignored.
+    ///
+    /// At most the window is skipped: an immediate request may carry any number.
     fn close_gap(&self, cmd_sn: u32) {
-        loop {
+        for _ in 0..self.options().queue_depth {
             self.deliver_early();
             let mut table = self.table.borrow_mut();
             let expected = table.window.expected();
-            if !wire::iscsi::is_before(expected, cmd_sn) || !table.skip(expected) {
+            let beyond = table.max_cmd_sn().wrapping_add(1);
+            let is_gap =
+                wire::iscsi::is_before(expected, cmd_sn) && !wire::iscsi::is_before(beyond, cmd_sn);
+            if !is_gap || !table.skip(expected) {
                 return;
             }
         }
@@ -139,8 +167,10 @@ fn manage(connection: &Rc<Connection>, request: TaskRequest, function: Function)
     let Some(nexus) = session.nexus() else {
         return say(connection, &request, TaskResult::REJECTED);
     };
+    let pending = Pending::new(session);
     let connection = Rc::clone(connection);
     drop(reactor::spawn(async move {
+        let _pending = pending;
         let managed = nexus.manage(request.lun, function).await;
         drop(nexus);
         let result = match managed {

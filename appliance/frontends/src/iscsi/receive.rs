@@ -13,14 +13,14 @@ use super::{command, control, data_out};
 
 /// Reads until the connection ends, and says why it does.
 pub(super) async fn receive(connection: &Rc<Connection>, intake: &mut Intake) -> CloseReason {
-    let reason = loop {
-        if let Err(reason) = next_pdu(connection, intake).await {
-            break reason;
+    loop {
+        let read = next_pdu(connection, intake).await;
+        let errors = &connection.counters.digest_errors;
+        errors.set(intake.digest_errors);
+        if let Err(reason) = read {
+            return reason;
         }
-    };
-    let errors = &connection.counters.digest_errors;
-    errors.set(intake.digest_errors);
-    reason
+    }
 }
 
 async fn next_pdu(connection: &Rc<Connection>, intake: &mut Intake) -> Result<(), CloseReason> {

@@ -20,7 +20,6 @@ use super::target::Target;
 use super::task::{Aborted, Phase};
 use super::unit::Unit;
 use crate::metrics::CounterValues;
-use crate::nvmf::abort::AbortSignal;
 use crate::scsi::{AbortCause, Nexus, NexusPort, PortNames};
 use crate::seats::Seat;
 
@@ -70,8 +69,8 @@ pub(super) struct Session {
     /// None in a discovery session, and once the session is over.
     nexus: RefCell<Option<Rc<Nexus>>>,
     pub table: RefCell<TaskTable>,
-    /// One for each slot.
-    pub signals: Box<[Rc<AbortSignal>]>,
+    /// For each slot: its command shall end early.
+    pub stops: Box<[Rc<Cell<bool>>]>,
     /// Commands that wait for payload memory, in order.
     pub queued: RefCell<VecDeque<u16>>,
     pub held_bytes: Cell<usize>,
@@ -81,6 +80,8 @@ pub(super) struct Session {
     pub executing: Cell<u32>,
     /// Those of them that were aborted.
     pub aborting: Cell<u32>,
+    /// Task management functions that are not answered yet.
+    pub managing: Cell<u32>,
     /// Rings when a command leaves the unit and somebody waits for that.
     pub settled: Notify,
     pub waiters: Cell<u32>,
@@ -112,7 +113,7 @@ impl Session {
             terms: Terms::of(&negotiated),
             negotiated,
             nexus: RefCell::default(),
-            signals: (0..slots).map(|_| Rc::default()).collect(),
+            stops: (0..slots).map(|_| Rc::default()).collect(),
             queued: RefCell::new(VecDeque::with_capacity(slots)),
             table: RefCell::new(table),
             held_bytes: Cell::new(0),
@@ -120,6 +121,7 @@ impl Session {
             ordered: Cell::new(0),
             executing: Cell::new(0),
             aborting: Cell::new(0),
+            managing: Cell::new(0),
             settled: Notify::new(),
             waiters: Cell::new(0),
             connections: RefCell::default(),
@@ -253,6 +255,9 @@ impl Session {
     }
 
     /// Ends a task: at once, or as soon as the unit has let go of it. False when there is none.
+    ///
+    /// What the volume has of it is waited for: a write that was only forgotten could still take
+    /// effect after a read that followed the abort.
     pub fn end_task(&self, index: u16, how: Aborted) -> bool {
         let phase = self.table.borrow().task(index).phase;
         match phase {
@@ -264,8 +269,8 @@ impl Session {
                 };
                 if fresh {
                     self.aborting.set(self.aborting.get() + 1);
-                    if let Some(signal) = self.signals.get(usize::from(index)) {
-                        signal.stop();
+                    if let Some(stop) = self.stops.get(usize::from(index)) {
+                        stop.set(true);
                     }
                 }
                 true

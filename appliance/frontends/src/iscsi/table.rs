@@ -122,6 +122,7 @@ impl TaskTable {
             header: *header,
             connection: Some(Rc::clone(connection)),
             is_numbered: cmd_sn.is_some(),
+            progress: reactor::now(),
             ..Task::empty(generation)
         };
         let entered = TaskRef { index, generation };

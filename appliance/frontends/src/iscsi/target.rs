@@ -106,6 +106,7 @@ impl Target {
         if self.0.closing.get() {
             return Err(FrontendError::ShuttingDown);
         }
+        let hosts = lower_case(hosts);
         let lun = LogicalUnit::new(volume, reservations);
         let unit = Unit::new(Rc::clone(&lun), hosts.clone());
         let directory = &self.0.options.directory;
@@ -339,6 +340,16 @@ impl Target {
             for portal in &portals {
                 lun.add_port(portal.tag);
             }
+        }
+    }
+}
+
+/// Names of initiators are compared in lower case.
+fn lower_case(hosts: HostAccess) -> HostAccess {
+    match hosts {
+        HostAccess::Any => HostAccess::Any,
+        HostAccess::Listed(names) => {
+            HostAccess::Listed(names.iter().map(|name| name.to_lowercase()).collect())
         }
     }
 }

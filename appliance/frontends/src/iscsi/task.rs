@@ -69,7 +69,9 @@ pub(super) struct Task {
     pub fault: Option<Outcome>,
     /// Data the initiator announced, either way.
     pub expected_bytes: u32,
-    /// Data from the host that the command needs.
+    /// Data from the host that its command descriptor block asks for.
+    pub wanted_bytes: u32,
+    /// Data from the host that it is executed with.
     pub need_bytes: u32,
     /// Data from the host that came.
     pub received_bytes: u32,
@@ -111,6 +113,7 @@ impl Task {
             plan: None,
             fault: None,
             expected_bytes: 0,
+            wanted_bytes: 0,
             need_bytes: 0,
             received_bytes: 0,
             asked_bytes: 0,
@@ -152,14 +155,9 @@ impl Task {
         self.header.itt.get()
     }
 
-    /// Whether the host still owes data that nobody has to ask for again.
-    pub fn is_open(&self) -> bool {
-        self.immediate_open || self.unsolicited_open || self.open_count != 0
-    }
-
-    /// Whether it waits for data of the host.
-    pub fn is_owed_data(&self) -> bool {
-        self.phase == Phase::Receiving || (self.phase == Phase::Early && self.is_open())
+    /// Whether it waits for the host: for data, or for the commands before it.
+    pub fn is_owed(&self) -> bool {
+        matches!(self.phase, Phase::Receiving | Phase::Early)
     }
 
     /// Notes a request for data; the caller checked that there is room.

@@ -83,8 +83,11 @@ impl Session {
                     self.queued.borrow_mut().pop_front();
                     self.go(index);
                 }
-                Pumped::Budget => return,
-                Pumped::Pool => return self.retry_later(),
+                Pumped::Budget => return self.note_wait(index),
+                Pumped::Pool => {
+                    self.note_wait(index);
+                    return self.retry_later();
+                }
             }
         }
     }
@@ -214,6 +217,14 @@ impl Session {
     /// What commands hold, and what waits to be sent.
     fn all_held_bytes(&self) -> usize {
         self.held_bytes.get() + self.waiting_bytes()
+    }
+
+    fn note_wait(&self, index: u16) {
+        let table = self.table.borrow();
+        if let Some(connection) = &table.task(index).connection {
+            let waits = &connection.counters.r2t_waits;
+            waits.set(waits.get() + 1);
+        }
     }
 
     fn retry_later(&self) {

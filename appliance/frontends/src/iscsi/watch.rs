@@ -58,14 +58,15 @@ fn complain(connection: &Connection, what: &str) {
         .about(Complaint::Stalled, || connection.log(what));
 }
 
-/// Since when the peer owes something: taking output, or sending data it was asked for.
+/// Since when the peer owes something: taking output, sending data it was asked for, or a
+/// command that others wait for.
 fn stalled_since(connection: &Rc<Connection>) -> Option<Instant> {
     let table = connection.session.table.borrow();
     let owed = table
         .used()
-        .filter(|(_, task)| task.is_owed_data() && task.is_of(connection));
-    let oldest_data = owed.map(|(_, task)| task.progress).min();
-    [connection.outbox.queue.stalled_since(), oldest_data]
+        .filter(|(_, task)| task.is_owed() && task.is_of(connection));
+    let oldest = owed.map(|(_, task)| task.progress).min();
+    [connection.outbox.queue.stalled_since(), oldest]
         .into_iter()
         .flatten()
         .min()

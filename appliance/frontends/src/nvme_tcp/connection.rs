@@ -361,18 +361,19 @@ impl Connection {
                 },
             );
         }
+        let controller = self.owner.here().cloned();
         let volume = self
             .owner
             .subsystem()
             .and_then(|subsystem| subsystem.volume());
-        let Some(volume) = volume else {
+        let Some((volume, controller)) = volume.zip(controller) else {
             return self.answer(index, Status::INVALID_NAMESPACE.with_dnr().into());
         };
         let running = Running::new(self);
         let abort = self.signals[usize::from(index)].clone();
         abort.arm();
         drop(reactor::spawn(async move {
-            let mut work = pin!(io::execute(command, data, &volume));
+            let mut work = pin!(io::execute(command, data, &volume, &controller));
             let outcome = poll_fn(|cx| abort.poll(work.as_mut(), cx)).await;
             let aborted = || Status::ABORTED_BY_REQUEST.into();
             running.0.answer(index, outcome.unwrap_or_else(aborted));
@@ -529,6 +530,7 @@ fn is_worth_logging(status: Status) -> bool {
     let code = status.code();
     code != Status::COMPARE_FAILURE
         && code != Status::ABORTED_BY_REQUEST
+        && code != Status::RESERVATION_CONFLICT
         && code != Status::ABORTED_FAILED_FUSED
 }
 

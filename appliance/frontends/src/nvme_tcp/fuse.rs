@@ -126,8 +126,14 @@ impl Connection {
         };
         let running = Running::new(self);
         drop(reactor::spawn(async move {
-            let status = fused::execute(write, compare, data, &volume).await;
-            running.connection().answer_pair(first, second, status);
+            let connection = running.connection();
+            let status = match connection.owner.here() {
+                Some(controller) => {
+                    fused::execute(write, (compare, data), &volume, controller).await
+                }
+                None => PairStatus::failed(Status::INTERNAL_ERROR),
+            };
+            connection.answer_pair(first, second, status);
         }));
     }
 

@@ -22,15 +22,6 @@ impl AbortSignal {
         true
     }
 
-    /// Stops the command, also when it has not been polled yet.
-    pub fn stop(&self) {
-        self.is_raised.set(true);
-        let waker = self.waker.borrow_mut().take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
     /// Forgets earlier signals: the slot has a new command.
     pub fn arm(&self) {
         self.is_raised.set(false);

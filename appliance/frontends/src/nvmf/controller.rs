@@ -15,11 +15,14 @@ use crate::complaints::{Complaint, Complaints};
 use crate::nvmf::admin::features::Features;
 use crate::nvmf::error_log::ErrorLog;
 use crate::nvmf::events::{Event, Events, Report};
+use crate::nvmf::fence::Fence;
+use crate::nvmf::notices::{Notices, mask_bit};
 use crate::nvmf::outcome::Outcome;
 use crate::nvmf::port::{Aborted, CloseReason, QueuePort};
 use crate::nvmf::registers::{ConfigEffect, Registers};
 use crate::nvmf::subsystem::Subsystem;
 use crate::options::TargetOptions;
+use crate::reservation::{Access, Identity, Listener, Notice, Participant};
 
 /// Largest controller identifier; above are reserved values.
 pub const LAST_CNTLID: u16 = 0xffef;
@@ -88,6 +91,10 @@ pub struct Controller {
     pub(crate) error_log: RefCell<ErrorLog>,
     pub(crate) features: RefCell<Features>,
     pub(crate) namespace_changed: Cell<bool>,
+    pub(crate) notices: RefCell<Notices>,
+    /// Its commands in the volume.
+    pub(crate) fence: Fence,
+    participant: Option<Rc<Participant>>,
     kato_ms: Cell<u32>,
     last_command: Cell<Instant>,
     timer_changed: Notify,
@@ -105,21 +112,19 @@ impl Controller {
         kato_ms: u32,
     ) -> Rc<Self> {
         let discovery = matches!(service, Service::Discovery { .. });
-        let event = if discovery {
-            Event::DiscoveryChanged
-        } else {
-            Event::NamespaceChanged
-        };
-        Rc::new(Self {
+        Rc::new_cyclic(|this: &Weak<Self>| Self {
+            participant: attach(&service, &host, this),
             cntlid,
             host,
             service,
             limits,
             registers: Cell::new(Registers::new(limits.entries, discovery)),
-            events: RefCell::new(Events::new(event)),
+            events: RefCell::new(Events::new(discovery)),
             error_log: RefCell::default(),
             features: RefCell::new(Features::new(limits.io_queues)),
             namespace_changed: Cell::new(false),
+            notices: RefCell::default(),
+            fence: Fence::default(),
             kato_ms: Cell::new(kato_ms),
             last_command: Cell::new(reactor::now()),
             timer_changed: Notify::new(),
@@ -139,6 +144,22 @@ impl Controller {
     /// True for a discovery controller.
     pub fn is_discovery(&self) -> bool {
         matches!(self.service, Service::Discovery { .. })
+    }
+
+    /// Its part in the reservations of the volume; none for a discovery controller.
+    pub fn participant(&self) -> Option<&Rc<Participant>> {
+        self.participant.as_ref()
+    }
+
+    /// Whether the reservations allow its host this access now. Cost: one comparison.
+    #[inline]
+    pub(crate) fn check(&self, access: Access) -> Result<(), Status> {
+        match &self.participant {
+            Some(participant) => participant
+                .check(access)
+                .map_err(|_| Status::RESERVATION_CONFLICT.with_dnr()),
+            None => Ok(()),
+        }
     }
 
     /// Any command restarts the keep alive timer (CTRATT.TBKAS).
@@ -237,13 +258,17 @@ impl Controller {
     /// The namespace came, went or changed.
     pub fn namespace_changed(&self) {
         self.namespace_changed.set(true);
-        let report = self.events.borrow_mut().raise();
-        self.deliver(report);
+        self.raise(Event::NamespaceChanged);
     }
 
     /// The discovery log changed.
     pub fn discovery_changed(&self) {
-        let report = self.events.borrow_mut().raise();
+        self.raise(Event::DiscoveryChanged);
+    }
+
+    /// Tells the host that there is something to read.
+    pub(crate) fn raise(&self, event: Event) {
+        let report = self.events.borrow_mut().raise(event);
         self.deliver(report);
     }
 
@@ -277,6 +302,7 @@ impl Controller {
         }
         *self.features.borrow_mut() = Features::new(self.limits.io_queues);
         self.namespace_changed.set(false);
+        self.notices.take();
         for port in self.ports(|qid| qid != 0) {
             port.close(CloseReason::ControllerReset);
         }
@@ -309,6 +335,38 @@ impl Controller {
         let queues = self.queues.borrow();
         let chosen = queues.iter().filter(|(qid, _)| wanted(**qid));
         chosen.filter_map(|(_, port)| port.upgrade()).collect()
+    }
+}
+
+/// A controller that gives access to a volume takes part in its reservations as its host.
+fn attach(service: &Service, host: &Host, this: &Weak<Controller>) -> Option<Rc<Participant>> {
+    let Service::Storage(subsystem) = service else {
+        return None;
+    };
+    let identity = Identity::Nvme { host_id: host.id };
+    let listener: Weak<dyn Listener> = this.clone();
+    Some(subsystem.reservations.attach(identity, listener))
+}
+
+/// What other hosts do to the reservations of this one. Source: base 2.0 section 8.19.
+impl Listener for Controller {
+    fn notify(&self, notice: Notice) {
+        let mask = self.features.borrow().notification_mask;
+        if mask & mask_bit(notice) == 0 {
+            self.notices.borrow_mut().add(notice);
+            self.raise(Event::ReservationLog);
+        }
+    }
+
+    fn abort_tasks(&self) {
+        self.fence.close();
+    }
+
+    /// Commands in the volume are not cut off but waited for, since a write that is cut off may
+    /// still happen, unseen and late. Those whose data has not come yet find the reservation
+    /// against them. Dropped connections are no exception: what they had in the volume is counted.
+    fn is_settled(&self) -> bool {
+        self.fence.is_settled()
     }
 }
 

@@ -19,14 +19,18 @@ pub enum Event {
     NamespaceChanged,
     /// The discovery log changed.
     DiscoveryChanged,
+    /// There is a Reservation Notification log page.
+    ReservationLog,
 }
 
 impl Event {
-    /// Which bit of the configuration feature turns it on.
+    /// Which bit of the configuration feature turns it on; none for what is always on. Reservation
+    /// notifications have a mask of their own.
     pub fn config_bit(self) -> u32 {
         match self {
             Self::NamespaceChanged => async_event::NAMESPACE_ATTRIBUTE,
             Self::DiscoveryChanged => async_event::DISCOVERY_LOG,
+            Self::ReservationLog => 0,
         }
     }
 
@@ -34,6 +38,7 @@ impl Event {
         match self {
             Self::NamespaceChanged => AsyncEvent::NAMESPACE_CHANGED,
             Self::DiscoveryChanged => AsyncEvent::DISCOVERY_LOG_CHANGED,
+            Self::ReservationLog => AsyncEvent::RESERVATION_LOG,
         }
     }
 }
@@ -47,46 +52,57 @@ pub struct Report {
     pub dw0: u32,
 }
 
-/// State of the events of one controller. A controller has one kind of event only, because I/O
-/// controllers report namespaces and discovery controllers report the log.
-#[derive(Debug)]
-pub struct Events {
+/// What there is to say of one event.
+#[derive(Clone, Copy, Debug)]
+struct Source {
     event: Event,
-    enabled: bool,
     news: bool,
     masked: bool,
+}
+
+/// State of the events of one controller: I/O controllers report namespaces and reservations,
+/// discovery controllers the log.
+#[derive(Debug)]
+pub struct Events {
+    sources: Vec<Source>,
+    /// The bits of the configuration feature that are set.
+    enabled: u32,
     waiting: VecDeque<u16>,
 }
 
 impl Events {
     /// Nothing waits, nothing is enabled.
-    pub fn new(event: Event) -> Self {
-        let waiting = VecDeque::with_capacity(MAX_WAITING);
-        Self {
-            event,
-            enabled: false,
+    pub fn new(discovery: bool) -> Self {
+        let events: &[Event] = match discovery {
+            true => &[Event::DiscoveryChanged],
+            false => &[Event::NamespaceChanged, Event::ReservationLog],
+        };
+        let source = |event: &Event| Source {
+            event: *event,
             news: false,
             masked: false,
-            waiting,
+        };
+        Self {
+            sources: events.iter().map(source).collect(),
+            enabled: 0,
+            waiting: VecDeque::with_capacity(MAX_WAITING),
         }
     }
 
     /// Value of the Asynchronous Event Configuration feature.
     pub fn config(&self) -> u32 {
-        if self.enabled {
-            self.event.config_bit()
-        } else {
-            0
-        }
+        self.enabled
     }
 
     /// Sets the feature; bits of events that do not exist here are refused.
     pub fn set_config(&mut self, value: u32) -> Result<Option<Report>, Status> {
+        let bits = self.sources.iter().map(|source| source.event.config_bit());
+        let known = bits.fold(0, |all, bit| all | bit);
         // Critical warnings (bits 7:0) may be asked for; none is ever raised.
-        if value & !(self.event.config_bit() | 0xff) != 0 {
+        if value & !(known | 0xff) != 0 {
             return Err(Status::INVALID_FIELD.with_dnr());
         }
-        self.enabled = value & self.event.config_bit() != 0;
+        self.enabled = value & known;
         Ok(self.report())
     }
 
@@ -100,16 +116,17 @@ impl Events {
     }
 
     /// Something changed.
-    pub fn raise(&mut self) -> Option<Report> {
-        self.news = true;
+    pub fn raise(&mut self, event: Event) -> Option<Report> {
+        self.of(event)?.news = true;
         self.report()
     }
 
     /// The host read the log page without asking to retain the event: what it read covers every
     /// change until now, and the next change is reported again.
-    pub fn log_read(&mut self) {
-        self.news = false;
-        self.masked = false;
+    pub fn log_read(&mut self, event: Event) {
+        if let Some(source) = self.of(event) {
+            (source.news, source.masked) = (false, false);
+        }
     }
 
     /// Takes a waiting request out, for Abort.
@@ -121,22 +138,29 @@ impl Events {
 
     /// Controller reset: nothing waits any more.
     pub fn reset(&mut self) -> impl Iterator<Item = u16> + use<> {
-        let event = self.event;
-        std::mem::replace(self, Self::new(event))
-            .waiting
-            .into_iter()
+        for source in &mut self.sources {
+            (source.news, source.masked) = (false, false);
+        }
+        self.enabled = 0;
+        std::mem::take(&mut self.waiting).into_iter()
     }
 
+    fn of(&mut self, event: Event) -> Option<&mut Source> {
+        self.sources.iter_mut().find(|source| source.event == event)
+    }
+
+    /// The first event that a waiting request can tell.
     fn report(&mut self) -> Option<Report> {
-        if !self.news || !self.enabled || self.masked {
-            return None;
-        }
+        let enabled = self.enabled;
+        let due = |source: &&mut Source| {
+            let bit = source.event.config_bit();
+            source.news && !source.masked && enabled & bit == bit
+        };
+        let source = self.sources.iter_mut().find(due)?;
         let cid = self.waiting.pop_front()?;
-        (self.news, self.masked) = (false, true);
-        Some(Report {
-            cid,
-            dw0: self.event.result().encode(),
-        })
+        (source.news, source.masked) = (false, true);
+        let dw0 = source.event.result().encode();
+        Some(Report { cid, dw0 })
     }
 }
 
@@ -145,7 +169,7 @@ mod tests {
     use super::*;
 
     fn enabled() -> Events {
-        let mut events = Events::new(Event::NamespaceChanged);
+        let mut events = Events::new(false);
         assert_eq!(events.set_config(1 << 8), Ok(None));
         events
     }
@@ -155,16 +179,30 @@ mod tests {
         let mut events = enabled();
         assert_eq!(events.wait(7), Ok(None));
         assert_eq!(events.wait(8), Ok(None));
-        assert_eq!(events.raise().map(|report| report.cid), Some(7));
-        assert_eq!(events.raise(), None, "masked until the log was read");
-        events.log_read();
-        assert_eq!(events.raise().map(|report| report.cid), Some(8));
+        assert_eq!(
+            events
+                .raise(Event::NamespaceChanged)
+                .map(|report| report.cid),
+            Some(7)
+        );
+        assert_eq!(
+            events.raise(Event::NamespaceChanged),
+            None,
+            "masked until the log was read"
+        );
+        events.log_read(Event::NamespaceChanged);
+        assert_eq!(
+            events
+                .raise(Event::NamespaceChanged)
+                .map(|report| report.cid),
+            Some(8)
+        );
     }
 
     #[test]
     fn news_waits_for_a_request() {
         let mut events = enabled();
-        assert_eq!(events.raise(), None);
+        assert_eq!(events.raise(Event::NamespaceChanged), None);
         let report = events
             .wait(3)
             .expect("there is room")
@@ -193,13 +231,39 @@ mod tests {
 
     #[test]
     fn disabled_events_stay_news() {
-        let mut events = Events::new(Event::DiscoveryChanged);
+        let mut events = Events::new(true);
         assert_eq!(events.wait(1), Ok(None));
-        assert_eq!(events.raise(), None);
+        assert_eq!(events.raise(Event::DiscoveryChanged), None);
         assert!(
             events
                 .set_config(async_event::DISCOVERY_LOG)
                 .is_ok_and(|r| r.is_some())
         );
+    }
+
+    #[test]
+    fn reservations_are_told_beside_namespaces_and_need_no_switch() {
+        let mut events = Events::new(false);
+        assert_eq!(events.wait(1), Ok(None));
+        assert_eq!(events.raise(Event::NamespaceChanged), None, "not enabled");
+        let report = events
+            .raise(Event::ReservationLog)
+            .expect("a request waits");
+        let told = AsyncEvent::decode(report.dw0);
+        assert_eq!(
+            report.dw0, 0x0080_0006,
+            "type 6, information 0, log page 80h"
+        );
+        assert_eq!(told, AsyncEvent::RESERVATION_LOG);
+        assert_eq!(events.wait(2), Ok(None));
+        assert_eq!(events.raise(Event::ReservationLog), None, "masked");
+        let report = events.set_config(async_event::NAMESPACE_ATTRIBUTE);
+        let report = report.expect("known").expect("the other has news");
+        let told = AsyncEvent::decode(report.dw0);
+        assert_eq!(told, AsyncEvent::NAMESPACE_CHANGED);
+        events.log_read(Event::ReservationLog);
+        assert_eq!(events.wait(3), Ok(None), "what was read covers it");
+        assert!(events.raise(Event::ReservationLog).is_some());
+        assert_eq!(Events::new(true).raise(Event::ReservationLog), None);
     }
 }

@@ -211,7 +211,8 @@ impl StandIn {
         };
         self.work.set(self.work.get() + work_of(bytes_of(&data)));
         drop(reactor::spawn(async move {
-            let mut work = pin!(io::execute(command, data, &volume));
+            let controller = &running.0.controller;
+            let mut work = pin!(io::execute(command, data, &volume, controller));
             let outcome = poll_fn(|cx| signal.poll(work.as_mut(), cx)).await;
             let aborted = || Status::ABORTED_BY_REQUEST.into();
             let outcome = outcome.unwrap_or_else(aborted);
@@ -249,7 +250,8 @@ impl StandIn {
             .set(self.work.get() + work_of(compare.len() + data.len()));
         let running = Running::new(this);
         drop(reactor::spawn(async move {
-            let status = fused::execute(write, compare, data, &volume).await;
+            let controller = &running.0.controller;
+            let status = fused::execute(write, (compare, data), &volume, controller).await;
             running.0.tell(done(status));
         }));
     }

@@ -12,6 +12,7 @@ use volume::{Volume, VolumeInfo};
 use crate::nvmf::controller::{Controller, Host, LAST_CNTLID};
 use crate::nvmf::port::CloseReason;
 use crate::options::{HostAccess, volume_nqn};
+use crate::reservation::Reservations;
 
 /// Model number of every subsystem.
 pub const MODEL: &str = "Bedplate Volume";
@@ -29,6 +30,8 @@ pub struct Subsystem {
     pub hosts: HostAccess,
     /// When it was added, for the log of power-on hours.
     pub since: reactor::Instant,
+    /// Who may do what with the volume; shared with the hosts of other protocols.
+    pub reservations: Rc<Reservations>,
     volume: RefCell<Option<Volume>>,
     controllers: RefCell<BTreeMap<u16, Rc<Controller>>>,
     last_cntlid: Cell<u16>,
@@ -39,13 +42,14 @@ pub struct Subsystem {
 
 impl Subsystem {
     /// Offers `volume`.
-    pub fn new(volume: Volume, hosts: HostAccess) -> Rc<Self> {
+    pub fn new(volume: Volume, reservations: Rc<Reservations>, hosts: HostAccess) -> Rc<Self> {
         let info = volume.info().clone();
         Rc::new(Self {
             nqn: volume_nqn(&info.name),
             info,
             hosts,
             since: reactor::now(),
+            reservations,
             volume: RefCell::new(Some(volume)),
             controllers: RefCell::default(),
             last_cntlid: Cell::new(0),
@@ -100,6 +104,13 @@ impl Subsystem {
     /// Identifiers of the controllers there are, rising.
     pub fn cntlids(&self) -> Vec<u16> {
         self.controllers.borrow().keys().copied().collect()
+    }
+
+    /// Identifiers of the controllers of the host with this identifier, rising.
+    pub fn cntlids_of(&self, host_id: [u8; 16]) -> Vec<u16> {
+        let controllers = self.controllers.borrow();
+        let of_host = controllers.values().filter(|one| one.host.id == host_id);
+        of_host.map(|one| one.cntlid).collect()
     }
 
     /// Number of controllers.

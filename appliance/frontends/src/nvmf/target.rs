@@ -33,6 +33,7 @@ use crate::nvmf::port::{CloseReason, QueuePort};
 use crate::nvmf::stand_in::StandIn;
 use crate::nvmf::subsystem::Subsystem;
 use crate::options::{SubsystemOptions, TargetOptions, volume_nqn};
+use crate::reservation::Reservations;
 use crate::seats::Seat;
 
 /// Messages from other cores that may wait; more connections are then refused.
@@ -118,19 +119,21 @@ impl Target {
         &self.0.options
     }
 
-    /// Offers a volume of this core to hosts, under `nqn.2026-11.io.bedplate:NAME`.
+    /// Offers a volume of this core to hosts, under `nqn.2026-11.io.bedplate:NAME`. `reservations`
+    /// are the volume's: whoever else serves it has the same ones.
     ///
     /// Errors: `DuplicateSubsystem` when a volume of this name is offered on any core.
     pub fn add_volume(
         &self,
         volume: Volume,
+        reservations: Rc<Reservations>,
         options: SubsystemOptions,
     ) -> Result<(), FrontendError> {
         options.check()?;
         if self.0.closing.get() {
             return Err(FrontendError::ShuttingDown);
         }
-        let subsystem = Subsystem::new(volume, options.hosts.clone());
+        let subsystem = Subsystem::new(volume, reservations, options.hosts.clone());
         let nqn = subsystem.nqn.clone();
         self.0
             .options
@@ -160,6 +163,12 @@ impl Target {
             .borrow_mut()
             .retain(|old| old.controller_count() != 0);
         Ok(())
+    }
+
+    /// The reservations of an offered volume, such as for an operator who has to clear them.
+    pub fn reservations(&self, name: &str) -> Option<Rc<Reservations>> {
+        let subsystem = self.subsystem(&volume_nqn(name))?;
+        Some(Rc::clone(&subsystem.reservations))
     }
 
     /// Binds `address`, then as [`Target::listen_on`].

@@ -44,6 +44,8 @@ pub struct Reservations {
     unit_holder: Cell<Option<u64>>,
     /// What was kept cannot be read: nobody gets at the medium.
     is_locked: Cell<bool>,
+    /// The volume is erased through SCSI: NVMe hosts wait outside.
+    is_held: Cell<bool>,
     /// Relative identifiers of the target's ports, for ALL_TG_PT.
     target_ports: RefCell<BTreeSet<u16>>,
     participants: RefCell<Vec<Weak<Participant>>>,
@@ -75,6 +77,7 @@ impl Reservations {
             state: RefCell::new(decoded.unwrap_or_default()),
             unit_holder: Cell::new(None),
             is_locked: Cell::new(is_locked),
+            is_held: Cell::new(false),
             target_ports: RefCell::default(),
             participants: RefCell::default(),
             last_number: Cell::new(0),
@@ -127,6 +130,14 @@ impl Reservations {
     /// True when what was kept cannot be read, see [`Reservations::load`].
     pub fn is_locked(&self) -> bool {
         self.is_locked.get()
+    }
+
+    /// Keeps NVMe hosts from the medium until what is returned is dropped: a SCSI host has it
+    /// erased. SCSI hosts are told by the unit itself why they have to wait. One at a time.
+    pub fn hold(self: &Rc<Self>) -> Hold {
+        self.is_held.set(true);
+        self.judge_all();
+        Hold(Rc::clone(self))
     }
 
     /// True while an SPC-2 reservation is held, by whomever.
@@ -226,6 +237,14 @@ impl Reservations {
         participants.iter().filter_map(Weak::upgrade).collect()
     }
 
+    /// Who has the SPC-2 reservation. By identity: EXTENDED COPY acts on another unit as its nexus.
+    fn unit_reserver(&self) -> Option<Identity> {
+        let number = self.unit_holder.get()?;
+        let all = self.participants();
+        let holder = all.iter().find(|one| one.number() == number);
+        holder.map(|holder| holder.identity.clone())
+    }
+
     fn judge_all(&self) {
         for participant in self.participants() {
             self.judge(&participant);
@@ -234,12 +253,12 @@ impl Reservations {
 
     /// Works out what a participant may do, so that its commands need not.
     fn judge(&self, participant: &Participant) {
-        let by_unit = self
-            .unit_holder
-            .get()
-            .map(|holder| holder == participant.number());
+        let by_unit = self.unit_reserver();
+        let by_unit = by_unit.map(|holder| holder == participant.identity);
         let state = self.state.borrow();
-        let may = |access| match (self.is_locked.get(), by_unit) {
+        let is_nvme = matches!(participant.identity, Identity::Nvme { .. });
+        let is_shut_out = self.is_locked.get() || (self.is_held.get() && is_nvme);
+        let may = |access| match (is_shut_out, by_unit) {
             (true, _) => access == Access::Other,
             (false, Some(is_holder)) => is_holder,
             (false, None) => state.allows(&participant.identity, access),
@@ -293,6 +312,16 @@ impl Reservations {
         if self.unit_holder.get() == Some(number) {
             self.reset();
         }
+    }
+}
+
+/// NVMe hosts are kept from the medium for as long as it lives.
+pub struct Hold(Rc<Reservations>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.is_held.set(false);
+        self.0.judge_all();
     }
 }
 

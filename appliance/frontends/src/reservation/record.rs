@@ -242,4 +242,24 @@ mod tests {
             }
         }
     }
+
+    /// The longest names and all places taken: less than the 65,472 bytes that a volume keeps.
+    #[test]
+    fn a_full_table_fits() {
+        let of = |number: usize| Registrant {
+            identity: Identity::Scsi {
+                initiator_port: format!("{number:0>NAME_BYTES_MAX$}"),
+                target_port: u16::MAX,
+            },
+            key: u64::MAX,
+        };
+        let state = State {
+            registrants: (0..REGISTRANTS_MAX).map(of).collect(),
+            is_persistent: true,
+            ..State::default()
+        };
+        let bytes = encode(&state);
+        assert!(bytes.len() < 40_000, "{} bytes", bytes.len());
+        assert_eq!(decode(&bytes), Ok(state));
+    }
 }

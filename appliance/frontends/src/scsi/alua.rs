@@ -74,6 +74,14 @@ impl Groups {
 }
 
 impl LogicalUnit {
+    /// Whether the medium can be reached through a target port.
+    pub(super) fn is_active(&self, target_port: u16) -> bool {
+        matches!(
+            self.groups.state(target_port),
+            AccessState::OPTIMIZED | AccessState::NON_OPTIMIZED
+        )
+    }
+
     /// Sets the state of a target port group, as the target itself (implicitly). All nexuses hear
     /// of a change. False when there is no such group.
     pub fn set_access_state(&self, group: u16, state: AccessState) -> bool {
@@ -177,3 +185,6 @@ fn checked<'a>(
     }
     Ok(wanted)
 }
+
+#[cfg(test)]
+mod tests;

@@ -166,7 +166,7 @@ fn block_limits(nexus: &Nexus) -> BlockLimits {
         max_compare_and_write: limits::COMPARE_AND_WRITE_BLOCKS as u8,
         optimal_granularity: limits::page_blocks(info) as u16,
         max_transfer: limits::transfer_blocks(info),
-        optimal_transfer: limits::cluster_blocks(info),
+        optimal_transfer: limits::optimal_blocks(info),
         max_prefetch: 0,
         max_unmap: u32::MAX,
         max_unmap_descriptors: limits::UNMAP_DESCRIPTORS as u32,

@@ -17,6 +17,7 @@ mod gates;
 mod identity;
 mod inquiry;
 mod limits;
+mod long;
 mod manage;
 mod mode;
 mod nexus;
@@ -32,11 +33,14 @@ mod same;
 mod sanitize;
 mod status;
 mod table;
+#[cfg(test)]
+mod tests;
 mod unit;
 mod units;
 mod unmap;
 
 pub use attention::Attention;
+pub use execute::IsAborted;
 pub use nexus::{Nexus, SENSE_BYTES_MAX};
 pub use outcome::Outcome;
 pub use plan::Plan;

@@ -29,23 +29,44 @@ impl Plan {
         self.transfer
     }
 
-    /// Checks how much data the host says it will send: `from_host_bytes` of the transport's
-    /// header.
+    /// Fits the plan to the data that the host says it will send: `from_host_bytes` of the
+    /// transport's header. A WRITE with less than its command descriptor block says writes the
+    /// blocks that come; what comes beyond it is not taken.
     ///
-    /// Errors: INVALID FIELD IN COMMAND INFORMATION UNIT when it is less than the command needs;
-    /// nothing has happened then. Some commands want exactly what they need. SPC-4 section 4.5.7.
-    pub fn accepts(&self, from_host_bytes: u32) -> Result<(), Outcome> {
-        let Transfer::FromHost { len_bytes } = self.transfer else {
-            return Ok(());
-        };
+    /// Errors: INVALID FIELD IN COMMAND INFORMATION UNIT when the command cannot do with that;
+    /// nothing has happened then. Source: FCP-4 section 9.4.2, which other transports follow.
+    pub fn fit(&mut self, from_host_bytes: u32) -> Result<(), Outcome> {
         let is_exact = matches!(
             self.command,
             Command::CompareAndWrite(_) | Command::WriteSame(_)
         );
-        if from_host_bytes < len_bytes || (is_exact && from_host_bytes != len_bytes) {
-            return Err(Sense::illegal(SenseCode::INVALID_INFORMATION_UNIT).into());
+        let len_bytes = match self.transfer {
+            Transfer::FromHost { len_bytes } => len_bytes,
+            Transfer::None if is_exact => 0,
+            _ => return Ok(()),
+        };
+        if from_host_bytes == len_bytes || (from_host_bytes > len_bytes && !is_exact) {
+            return Ok(());
         }
+        let shortened = self.shortened(len_bytes, from_host_bytes);
+        *self = shortened.ok_or(Sense::illegal(SenseCode::INVALID_INFORMATION_UNIT))?;
         Ok(())
+    }
+
+    /// The same for less data, when it is a write and the data are whole blocks.
+    fn shortened(mut self, len_bytes: u32, from_host_bytes: u32) -> Option<Self> {
+        let blocks = match &mut self.command {
+            Command::Write(blocks) => blocks,
+            Command::WriteVerify(fields) => &mut fields.blocks,
+            _ => return None,
+        };
+        let block_bytes = len_bytes.checked_div(blocks.block_count)?;
+        if !from_host_bytes.is_multiple_of(block_bytes) {
+            return None;
+        }
+        blocks.block_count = from_host_bytes / block_bytes;
+        self.transfer = from_host(from_host_bytes);
+        Some(self)
     }
 }
 
@@ -101,7 +122,8 @@ impl Nexus {
         let info = self.unit().info();
         let checked = match command {
             Command::Read(blocks) => rw::plan_read(info, blocks),
-            Command::Write(blocks) | Command::OrWrite(blocks) => rw::plan_write(info, blocks),
+            Command::Write(blocks) => rw::plan_write(info, blocks),
+            Command::OrWrite(blocks) => rw::plan_or(info, blocks),
             Command::WriteAtomic {
                 blocks,
                 boundary_blocks,

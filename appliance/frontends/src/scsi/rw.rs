@@ -11,7 +11,7 @@ use wire::scsi::{Sense, SenseCode, Status};
 
 use super::plan::{from_host, to_host};
 use super::status::{self, Access};
-use super::{Nexus, Outcome, Transfer, limits};
+use super::{Nexus, Outcome, Transfer, limits, long};
 
 /// Checks a range against the capacity; an empty one must be inside, too.
 pub(super) fn check_range(info: &VolumeInfo, lba: u64, block_count: u64) -> Result<(), Sense> {
@@ -28,7 +28,7 @@ pub(super) fn check_range(info: &VolumeInfo, lba: u64, block_count: u64) -> Resu
 pub(super) fn transfer_bytes(info: &VolumeInfo, block_count: u32) -> Result<u32, Sense> {
     let len_bytes = u64::from(block_count) * u64::from(info.block_bytes);
     match u32::try_from(len_bytes) {
-        Ok(len_bytes) if len_bytes as usize <= MAX_REQUEST_BYTES => Ok(len_bytes),
+        Ok(len_bytes) if len_bytes <= limits::TRANSFER_BYTES => Ok(len_bytes),
         _ => Err(Sense::illegal(SenseCode::INVALID_FIELD_IN_CDB)),
     }
 }
@@ -45,6 +45,15 @@ pub(super) fn plan_read(info: &VolumeInfo, blocks: &Blocks) -> Result<Transfer, 
 
 pub(super) fn plan_write(info: &VolumeInfo, blocks: &Blocks) -> Result<Transfer, Sense> {
     range_bytes(info, blocks).map(from_host)
+}
+
+/// One request of the volume: two would not be atomic.
+pub(super) fn plan_or(info: &VolumeInfo, blocks: &Blocks) -> Result<Transfer, Sense> {
+    let len_bytes = range_bytes(info, blocks)?;
+    if len_bytes as usize > MAX_REQUEST_BYTES {
+        return Err(Sense::invalid_cdb(10, None));
+    }
+    Ok(from_host(len_bytes))
 }
 
 /// Boundaries inside which a write would be atomic are not supported: MAXIMUM ATOMIC BOUNDARY SIZE
@@ -65,39 +74,43 @@ pub(super) fn plan_atomic(
 }
 
 pub(super) async fn read(nexus: &Rc<Nexus>, blocks: Blocks) -> Outcome {
-    let (lba, block_count) = (blocks.lba, blocks.block_count);
+    let (lba, block_count, fua) = (blocks.lba, blocks.block_count, blocks.fua);
+    let volume = nexus.unit().volume();
     if block_count == 0 {
         return Outcome::good();
     }
-    let request = Request {
-        command: Command::Read { lba, block_count },
-        fua: blocks.fua,
+    let read = if long::is_long(volume, block_count) {
+        Box::pin(long::read(volume, lba, block_count, fua)).await
+    } else {
+        let command = Command::Read { lba, block_count };
+        volume.execute(Request { command, fua }).await
     };
-    match nexus.unit().volume().execute(request).await {
-        Ok(data) => Outcome {
-            data,
-            ..Outcome::good()
-        },
+    match read {
+        Ok(Some(data)) => Outcome::with_data(data),
+        Ok(None) => Outcome::status(Status::BUSY),
         Err(error) => status::of_error(&error, Access::Reads).into(),
     }
 }
 
 pub(super) async fn write(nexus: &Rc<Nexus>, blocks: Blocks, data: Option<Buf>) -> Outcome {
-    if blocks.block_count == 0 {
+    let (lba, block_count) = (blocks.lba, blocks.block_count);
+    if block_count == 0 {
         return Outcome::good();
     }
     let Some(data) = data else {
         return Outcome::internal();
     };
-    let request = Request {
-        command: Command::Write {
-            lba: blocks.lba,
-            data,
-        },
-        fua: blocks.fua || nexus.unit().mode.get().write_through,
+    let volume = nexus.unit().volume();
+    let fua = blocks.fua || nexus.unit().mode.get().write_through;
+    let write = |lba, data| Command::Write { lba, data };
+    let written = if long::is_long(volume, block_count) {
+        Box::pin(long::each_part(volume, lba, data, fua, write)).await
+    } else {
+        let command = write(lba, data);
+        volume.execute(Request { command, fua }).await.map(|_| ())
     };
-    match nexus.unit().volume().execute(request).await {
-        Ok(_) => Outcome::good(),
+    match written {
+        Ok(()) => Outcome::good(),
         Err(error) => status::of_error(&error, Access::Writes).into(),
     }
 }
@@ -114,14 +127,13 @@ pub(super) async fn or(nexus: &Rc<Nexus>, blocks: Blocks, data: Option<Buf>) -> 
     let Some(data) = own(data) else {
         return Outcome::status(Status::BUSY);
     };
-    let request = Request {
-        command: Command::Or {
-            lba: blocks.lba,
-            data,
-        },
-        fua: blocks.fua || nexus.unit().mode.get().write_through,
+    let command = Command::Or {
+        lba: blocks.lba,
+        data,
     };
-    match nexus.unit().volume().execute(request).await {
+    let fua = blocks.fua || nexus.unit().mode.get().write_through;
+    let volume = nexus.unit().volume();
+    match volume.execute(Request { command, fua }).await {
         Ok(_) => Outcome::good(),
         Err(error) => status::of_error(&error, Access::Writes).into(),
     }

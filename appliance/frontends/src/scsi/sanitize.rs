@@ -1,13 +1,16 @@
 //! SANITIZE: everything is erased, and nothing else is done meanwhile.
 //!
-//! The operation is a task of the unit: no abort, reset or loss of a session ends it. It first
-//! makes the whole volume read as zeros, durably, so that a crash during the passes of an
-//! overwrite leaves nothing of the data to be read. Source: SBC-3 sections 4.11 and 5.22.
+//! The operation is a task of the unit: no abort, reset or loss of a session ends it, only the
+//! removal of the volume. It first makes the whole volume read as zeros, durably, so that a crash
+//! during the passes of an overwrite leaves nothing of the data to be read. That it was under way
+//! is not kept over a restart: a host that got no GOOD status has to ask again. NVMe hosts of the
+//! volume are kept from it meanwhile. Source: SBC-3 sections 4.11 and 5.22.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::buf::Buf;
+use reactor::sync::Pass;
 use volume::{Command, Request, VolumeError, VolumeInfo};
 use wire::scsi::cdb::{self, SanitizeAction};
 use wire::scsi::{Sense, SenseCode, SenseKey};
@@ -25,6 +28,10 @@ const RATE_BYTES_PER_S: u64 = 256 << 20;
 const STRIDE_BYTES: u64 = 4 << 20;
 /// How often it looks whether the commands before it have ended.
 const SETTLE_PAUSE: Duration = Duration::from_millis(1);
+/// How often at most.
+const SETTLE_LOOKS_MAX: usize = 60_000;
+/// Why a sanitize ends when its volume does.
+const GOES_AWAY: &str = "it is removed while it is sanitized";
 
 /// Whether a unit is sanitized.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +90,7 @@ pub(super) fn plan(info: &VolumeInfo, fields: &cdb::Sanitize) -> Result<Transfer
 enum Work {
     Erase,
     Overwrite {
-        block: Block,
+        block: Box<Block>,
         passes: u8,
         invert: bool,
     },
@@ -104,12 +111,15 @@ pub(super) async fn execute(
         (SanitizeAction::BlockErase, _) => Work::Erase,
         _ => return Outcome::internal(),
     };
-    if let State::Running(progress) = unit.sanitize.get() {
-        return in_progress(progress).into();
+    match unit.sanitize.get() {
+        State::Running(progress) => return in_progress(progress).into(),
+        // What failed without a way out can only be cured by one that has none either.
+        State::Failed { may_exit: false } if fields.unrestricted_exit => {
+            return Outcome::invalid_field_in_cdb(1, Some(5));
+        }
+        State::Failed { .. } | State::Idle => unit.sanitize.set(State::Running(0)),
     }
-    unit.sanitize.set(State::Running(0));
-    let task = run(unit.clone(), work, fields.unrestricted_exit);
-    let handle = reactor::spawn(task);
+    let handle = reactor::spawn(run(unit.clone(), work, fields.unrestricted_exit));
     if fields.immediate {
         return Outcome::good();
     }
@@ -136,12 +146,15 @@ fn overwrite(info: &VolumeInfo, list: &[u8]) -> Result<Work, Sense> {
     if passes == 0 || header[0] & 0x60 != 0 {
         return Err(Sense::invalid_parameter(0, None));
     }
+    if header[1] != 0 {
+        return Err(Sense::invalid_parameter(1, None));
+    }
     let pattern_bytes = usize::from(u16::from_be_bytes([header[2], header[3]]));
     let block_bytes = info.block_bytes as usize;
     if pattern_bytes == 0 || pattern_bytes > block_bytes || pattern_bytes != pattern.len() {
         return Err(Sense::invalid_parameter(2, None));
     }
-    let mut block = Block::zeros(info.block_bytes);
+    let mut block = Box::new(Block::zeros(info.block_bytes));
     block.repeat(pattern);
     let invert = header[0] & 0x80 != 0;
     Ok(Work::Overwrite {
@@ -154,11 +167,12 @@ fn overwrite(info: &VolumeInfo, list: &[u8]) -> Result<Work, Sense> {
 /// The whole operation. When it fails, the medium can only be used after another try, or when the
 /// host was allowed to give up.
 async fn run(unit: Rc<LogicalUnit>, work: Work, may_exit: bool) -> Outcome {
-    // Commands that were under way end first: they must not write behind us.
-    while unit.gate.in_flight() > 0 {
-        reactor::time::sleep(SETTLE_PAUSE).await;
-    }
-    match erase(&unit, work).await {
+    let _hold = unit.reservations().hold();
+    let done = match alone(&unit).await {
+        Ok(_pass) => erase(&unit, work).await,
+        Err(error) => Err(error),
+    };
+    match done {
         Ok(()) => {
             unit.sanitize.set(State::Idle);
             Outcome::good()
@@ -169,6 +183,30 @@ async fn run(unit: Rc<LogicalUnit>, work: Work, may_exit: bool) -> Outcome {
             FAILED.into()
         }
     }
+}
+
+/// Waits until all that was under way in the volume has ended, so that nothing is written behind
+/// us.
+///
+/// Errors: `Closed` when the volume goes away, or something in it does not end.
+async fn alone(unit: &LogicalUnit) -> Result<Pass, VolumeError> {
+    unit.gate.drained().await;
+    for _ in 0..SETTLE_LOOKS_MAX {
+        if unit.volume().metrics().in_flight == 0 {
+            break;
+        }
+        reactor::time::sleep(SETTLE_PAUSE).await;
+    }
+    if unit.volume().metrics().in_flight > 0 {
+        return Err(closed(unit, "requests before a sanitize do not end"));
+    }
+    let pass = unit.gate.enter();
+    pass.map_err(|_| closed(unit, GOES_AWAY))
+}
+
+fn closed(unit: &LogicalUnit, why: &'static str) -> VolumeError {
+    let volume = unit.info().name.clone();
+    VolumeError::Closed { volume, why }
 }
 
 async fn erase(unit: &LogicalUnit, work: Work) -> Result<(), VolumeError> {
@@ -212,8 +250,13 @@ async fn write_pass(
     let start = reactor::now();
     let mut lba = 0;
     while lba < end {
+        if unit.gate.is_closed() {
+            return Err(closed(unit, GOES_AWAY));
+        }
         let count = stride.min(end - lba);
-        block.write(unit.volume(), lba, count, false).await?;
+        block
+            .write(unit.volume(), (lba, count), false, &|| false)
+            .await?;
         lba += count;
         let done = (u128::from(pass) * u128::from(end) + u128::from(lba)) << 16;
         let all = u128::from(passes) * u128::from(end);
@@ -225,3 +268,6 @@ async fn write_pass(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

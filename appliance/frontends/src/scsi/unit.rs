@@ -111,6 +111,7 @@ impl LogicalUnit {
         self.reservations.reset();
         for nexus in self.nexuses() {
             nexus.prevents_removal.set(false);
+            nexus.copies.forget();
         }
     }
 

@@ -3,19 +3,26 @@
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
+use reactor::sync::Credits;
+
 use super::LogicalUnit;
+use super::copy::COPIES_MAX;
 
 /// The units of one core.
-#[derive(Default)]
 pub struct Units {
     units: RefCell<Vec<Weak<LogicalUnit>>>,
+    /// One for each copy at work.
+    pub(super) copies: Credits,
 }
 
 impl Units {
     /// None yet.
     #[must_use]
     pub fn new() -> Rc<Self> {
-        Rc::default()
+        Rc::new(Self {
+            units: RefCell::default(),
+            copies: Credits::new(COPIES_MAX),
+        })
     }
 
     pub(super) fn add(&self, unit: &Rc<LogicalUnit>) {

@@ -68,6 +68,16 @@ impl Queue {
         qid: u16,
         cntlid: u16,
     ) -> io::Result<(Self, u16)> {
+        Self::open_with(server, (&host, [7; 16]), qid, cntlid).await
+    }
+
+    /// As `open`, for the host of this name and identifier.
+    pub async fn open_with(
+        server: SocketAddr,
+        (host, host_id): (&str, [u8; 16]),
+        qid: u16,
+        cntlid: u16,
+    ) -> io::Result<(Self, u16)> {
         let stream = TcpStream::connect(server).await?;
         let mut queue = Self {
             stream,
@@ -91,7 +101,7 @@ impl Queue {
         };
         let kato_ms = if qid == 0 { 2000 } else { 0 };
         let command = ConnectCommand::new(1, qid, 16, kato_ms).expect("a size");
-        let data = ConnectData::new([7; 16], cntlid, &volume_nqn(VOLUME), &host).expect("names");
+        let data = ConnectData::new(host_id, cntlid, &volume_nqn(VOLUME), host).expect("names");
         let (cqe, _) = queue.run(command.to_sqe(), data.as_wire(), &[]).await?;
         if !cqe.status().is_success() {
             return Err(refused("connect", &cqe));

@@ -7,6 +7,7 @@ pub mod feature;
 pub mod identify;
 pub mod log;
 pub mod register;
+pub mod reservation;
 pub mod sgl;
 pub mod status;
 

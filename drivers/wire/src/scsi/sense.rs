@@ -23,6 +23,7 @@ open_enum! {
     /// Additional sense code in the high byte, its qualifier in the low one.
     SenseCode: u16 {
         NONE = 0x0000, "No additional sense information.";
+        OPERATION_IN_PROGRESS = 0x0016, "Operation in progress.";
         STATE_TRANSITION = 0x040a, "Not accessible: asymmetric access state transition.";
         STANDBY = 0x040b, "Not accessible: target port in standby state.";
         UNAVAILABLE = 0x040c, "Not accessible: target port in unavailable state.";
@@ -34,6 +35,7 @@ open_enum! {
         INVALID_INFORMATION_UNIT = 0x0e03, "Data length of the transport and of the CDB differ.";
         THIRD_PARTY_FAILURE = 0x0d01, "Third party device failure.";
         COPY_TARGET_NOT_REACHABLE = 0x0d02, "Copy target device not reachable.";
+        UNREACHABLE_COPY_TARGET = 0x0804, "Unreachable copy target.";
         WRITE_ERROR = 0x0c00, "Write error.";
         UNRECOVERED_READ_ERROR = 0x1100, "Unrecovered read error.";
         PARAMETER_LIST_LENGTH = 0x1a00, "Parameter list length error.";
@@ -48,6 +50,7 @@ open_enum! {
         UNSUPPORTED_TARGET_TYPE = 0x2607, "Unsupported target descriptor type code.";
         TOO_MANY_SEGMENTS = 0x2608, "Too many segment descriptors.";
         UNSUPPORTED_SEGMENT_TYPE = 0x2609, "Unsupported segment descriptor type code.";
+        INEXACT_SEGMENT = 0x260a, "Unexpected inexact segment.";
         SOFTWARE_WRITE_PROTECTED = 0x2702, "Logical unit software write protected.";
         SPACE_ALLOCATION_FAILED = 0x2707, "Space allocation failed write protect.";
         POWER_ON = 0x2900, "Power on, reset, or bus device reset occurred.";

@@ -33,10 +33,38 @@ const EXTENT: Extent = Extent {
     len_bytes: 0x0002_0001,
 };
 
-/// A header of 48 bytes: hand-laid, and from its constructor.
+/// Who fills bytes 24 to 35 of a header with its numbers.
+trait Numbers {
+    fn put(&self, spec: &mut SpecBytes);
+}
+
+impl Numbers for TargetNumbers {
+    fn put(&self, spec: &mut SpecBytes) {
+        spec.put(24, &be32(self.stat_sn).0);
+        spec.put(28, &be32(self.exp_cmd_sn).0);
+        spec.put(32, &be32(self.max_cmd_sn).0);
+    }
+}
+
+impl Numbers for InitiatorNumbers {
+    fn put(&self, spec: &mut SpecBytes) {
+        spec.put(24, &be32(self.cmd_sn).0);
+        spec.put(28, &be32(self.exp_stat_sn).0);
+    }
+}
+
+/// Headers that have not all of them.
+struct Own;
+
+impl Numbers for Own {
+    fn put(&self, _: &mut SpecBytes) {}
+}
+
+/// A header of 48 bytes: hand-laid beside its numbers, and from its constructor.
 macro_rules! header {
-    ($name:literal, $ty:ident, { $($off:literal $kind:ident = $value:expr;)* }, $built:expr) => {{
+    ($name:literal, $ty:ident, $numbers:expr, { $($off:literal $kind:ident = $value:expr;)* }, $built:expr) => {{
         let mut spec = SpecBytes::new(48);
+        $numbers.put(&mut spec);
         $( spec.put($off, &$kind($value).0); )*
         let built: $ty = $built;
         Row {
@@ -75,64 +103,51 @@ fn commands() -> Vec<Row> {
             16 be32 (itt) = ITT;
             20 raw (specific20) = &[9; 28];
         }),
-        header!("iscsi_scsi_command", ScsiCommand, {
+        header!("iscsi_scsi_command", ScsiCommand, INITIATOR, {
             0 byte = 0x01;
             1 byte = 0xc1;
             8 raw = &LUN;
             16 be32 = ITT;
             20 be32 = 4096;
-            24 be32 = INITIATOR.cmd_sn;
-            28 be32 = INITIATOR.exp_stat_sn;
             32 raw = &CDB;
         }, ScsiCommand::new(ITT, LUN, CDB, flags::READ, 4096, INITIATOR)),
-        header!("iscsi_scsi_response_underflow", ScsiResponse, {
+        header!("iscsi_scsi_response_underflow", ScsiResponse, TARGET, {
             0 byte = 0x21;
             1 byte = 0x82;
             3 byte = 0x02;
             5 be24 = 20;
             16 be32 = ITT;
-            24 be32 = TARGET.stat_sn;
-            28 be32 = TARGET.exp_cmd_sn;
-            32 be32 = TARGET.max_cmd_sn;
             36 be32 = 3;
             44 be32 = 512;
         }, ScsiResponse::new(ITT, 2, Residual::of(1024, 512), 3, 20, TARGET)),
-        header!("iscsi_scsi_response_failure", ScsiResponse, {
+        header!("iscsi_scsi_response_failure", ScsiResponse, TARGET, {
             0 byte = 0x21;
             1 byte = 0x80;
             2 byte = 0x01;
             16 be32 = ITT;
-            24 be32 = TARGET.stat_sn;
-            28 be32 = TARGET.exp_cmd_sn;
-            32 be32 = TARGET.max_cmd_sn;
         }, ScsiResponse::target_failure(ITT, TARGET)),
-        header!("iscsi_task_request", TaskRequest, {
+        header!("iscsi_task_request", TaskRequest, INITIATOR, {
             0 byte = 0x42;
             1 byte = 0x81;
             8 raw = &LUN;
             16 be32 = ITT;
             20 be32 = 0x5152_5354;
-            24 be32 = INITIATOR.cmd_sn;
-            28 be32 = INITIATOR.exp_stat_sn;
             32 be32 = 0x6162_6364;
         }, TaskRequest::new(
             ITT, LUN, TaskFunction::ABORT_TASK, 0x5152_5354, 0x6162_6364, INITIATOR,
         )),
-        header!("iscsi_task_response", TaskResponse, {
+        header!("iscsi_task_response", TaskResponse, TARGET, {
             0 byte = 0x22;
             1 byte = 0x80;
             2 byte = 0x05;
             16 be32 = ITT;
-            24 be32 = TARGET.stat_sn;
-            28 be32 = TARGET.exp_cmd_sn;
-            32 be32 = TARGET.max_cmd_sn;
         }, TaskResponse::new(ITT, TaskResult::UNSUPPORTED, TARGET)),
     ]
 }
 
 fn data() -> Vec<Row> {
     vec![
-        header!("iscsi_data_out", DataOut, {
+        header!("iscsi_data_out", DataOut, Own, {
             0 byte = 0x05;
             1 byte = 0x80;
             5 be24 = EXTENT.len_bytes;
@@ -143,7 +158,7 @@ fn data() -> Vec<Row> {
             36 be32 = 7;
             40 be32 = EXTENT.offset;
         }, DataOut::new(ITT, TTT, LUN, EXTENT, true, INITIATOR.exp_stat_sn)),
-        header!("iscsi_data_in_middle", DataIn, {
+        header!("iscsi_data_in_middle", DataIn, Own, {
             0 byte = 0x25;
             5 be24 = EXTENT.len_bytes;
             16 be32 = ITT;
@@ -153,29 +168,23 @@ fn data() -> Vec<Row> {
             36 be32 = 7;
             40 be32 = EXTENT.offset;
         }, DataIn::new(ITT, EXTENT, false, TARGET)),
-        header!("iscsi_data_in_status", DataIn, {
+        header!("iscsi_data_in_status", DataIn, TARGET, {
             0 byte = 0x25;
             1 byte = 0x85;
             3 byte = 0x00;
             5 be24 = EXTENT.len_bytes;
             16 be32 = ITT;
             20 be32 = NO_TAG;
-            24 be32 = TARGET.stat_sn;
-            28 be32 = TARGET.exp_cmd_sn;
-            32 be32 = TARGET.max_cmd_sn;
             36 be32 = 7;
             40 be32 = EXTENT.offset;
             44 be32 = 9;
         }, DataIn::with_status(ITT, EXTENT, 0, Residual::Overflow(9), TARGET)),
-        header!("iscsi_r2t", R2t, {
+        header!("iscsi_r2t", R2t, TARGET, {
             0 byte = 0x31;
             1 byte = 0x80;
             8 raw = &LUN;
             16 be32 = ITT;
             20 be32 = TTT;
-            24 be32 = TARGET.stat_sn;
-            28 be32 = TARGET.exp_cmd_sn;
-            32 be32 = TARGET.max_cmd_sn;
             36 be32 = 7;
             40 be32 = EXTENT.offset;
             44 be32 = EXTENT.len_bytes;
@@ -203,140 +212,105 @@ const FORM: LoginFlags = LoginFlags {
 fn negotiation() -> Vec<Row> {
     let request = LoginRequest::new(ISID, (0, 0x0203), ITT, FORM, 300, INITIATOR);
     vec![
-        header!("iscsi_login_request", LoginRequest, {
+        header!("iscsi_login_request", LoginRequest, INITIATOR, {
             0 byte = 0x43;
             1 byte = 0x87;
             5 be24 = 300;
             8 raw = &ISID;
             16 be32 = ITT;
             20 be16 = 0x0203;
-            24 be32 = INITIATOR.cmd_sn;
-            28 be32 = INITIATOR.exp_stat_sn;
         }, request),
-        header!("iscsi_login_response", LoginResponse, {
+        header!("iscsi_login_response", LoginResponse, TARGET, {
             0 byte = 0x23;
             1 byte = 0x87;
             5 be24 = 200;
             8 raw = &ISID;
             14 be16 = 0x0708;
             16 be32 = ITT;
-            24 be32 = TARGET.stat_sn;
-            28 be32 = TARGET.exp_cmd_sn;
-            32 be32 = TARGET.max_cmd_sn;
         }, LoginResponse::new(&request, FORM, 0x0708, LoginStatus::SUCCESS, 200, TARGET)),
-        header!("iscsi_login_refused", LoginResponse, {
+        header!("iscsi_login_refused", LoginResponse, TARGET, {
             0 byte = 0x23;
             8 raw = &ISID;
             16 be32 = ITT;
-            24 be32 = TARGET.stat_sn;
-            28 be32 = TARGET.exp_cmd_sn;
-            32 be32 = TARGET.max_cmd_sn;
             36 byte = 0x02;
             37 byte = 0x03;
         }, LoginResponse::new(&request, FORM, 0, LoginStatus::NOT_FOUND, 0, TARGET)),
-        header!("iscsi_text_request", TextRequest, {
+        header!("iscsi_text_request", TextRequest, INITIATOR, {
             0 byte = 0x04;
             1 byte = 0x80;
             5 be24 = 16;
             16 be32 = ITT;
             20 be32 = NO_TAG;
-            24 be32 = INITIATOR.cmd_sn;
-            28 be32 = INITIATOR.exp_stat_sn;
         }, TextRequest::new(ITT, NO_TAG, 16, INITIATOR)),
-        header!("iscsi_text_response", TextResponse, {
+        header!("iscsi_text_response", TextResponse, TARGET, {
             0 byte = 0x24;
             1 byte = 0x80;
             5 be24 = 99;
             8 raw = &LUN;
             16 be32 = ITT;
             20 be32 = NO_TAG;
-            24 be32 = TARGET.stat_sn;
-            28 be32 = TARGET.exp_cmd_sn;
-            32 be32 = TARGET.max_cmd_sn;
         }, TextResponse::last(ITT, LUN, 99, TARGET)),
-        header!("iscsi_text_response_cut", TextResponse, {
+        header!("iscsi_text_response_cut", TextResponse, TARGET, {
             0 byte = 0x24;
             1 byte = 0x40;
             5 be24 = 8192;
             8 raw = &LUN;
             16 be32 = ITT;
             20 be32 = TTT;
-            24 be32 = TARGET.stat_sn;
-            28 be32 = TARGET.exp_cmd_sn;
-            32 be32 = TARGET.max_cmd_sn;
         }, TextResponse::more(ITT, TTT, LUN, 8192, true, TARGET)),
     ]
 }
 
 fn management() -> Vec<Row> {
     vec![
-        header!("iscsi_logout_request", LogoutRequest, {
+        header!("iscsi_logout_request", LogoutRequest, INITIATOR, {
             0 byte = 0x46;
             1 byte = 0x81;
             16 be32 = ITT;
             20 be16 = 0x0203;
-            24 be32 = INITIATOR.cmd_sn;
-            28 be32 = INITIATOR.exp_stat_sn;
         }, LogoutRequest::new(ITT, LogoutReason::CLOSE_CONNECTION, 0x0203, INITIATOR)),
-        header!("iscsi_logout_response", LogoutResponse, {
+        header!("iscsi_logout_response", LogoutResponse, TARGET, {
             0 byte = 0x26;
             1 byte = 0x80;
             2 byte = 0x01;
             16 be32 = ITT;
-            24 be32 = TARGET.stat_sn;
-            28 be32 = TARGET.exp_cmd_sn;
-            32 be32 = TARGET.max_cmd_sn;
             40 be16 = 2;
             42 be16 = 20;
         }, LogoutResponse::new(ITT, LogoutResult::NO_CID, (2, 20), TARGET)),
-        header!("iscsi_nop_out", NopOut, {
+        header!("iscsi_nop_out", NopOut, INITIATOR, {
             0 byte = 0x40;
             1 byte = 0x80;
             5 be24 = 4;
             8 raw = &LUN;
             16 be32 = ITT;
             20 be32 = NO_TAG;
-            24 be32 = INITIATOR.cmd_sn;
-            28 be32 = INITIATOR.exp_stat_sn;
         }, NopOut::new(ITT, NO_TAG, LUN, 4, INITIATOR)),
-        header!("iscsi_nop_in_answer", NopIn, {
+        header!("iscsi_nop_in_answer", NopIn, TARGET, {
             0 byte = 0x20;
             1 byte = 0x80;
             5 be24 = 4;
             8 raw = &LUN;
             16 be32 = ITT;
             20 be32 = NO_TAG;
-            24 be32 = TARGET.stat_sn;
-            28 be32 = TARGET.exp_cmd_sn;
-            32 be32 = TARGET.max_cmd_sn;
         }, NopIn::answer(ITT, LUN, 4, TARGET)),
-        header!("iscsi_nop_in_ping", NopIn, {
+        header!("iscsi_nop_in_ping", NopIn, TARGET, {
             0 byte = 0x20;
             1 byte = 0x80;
             8 raw = &LUN;
             16 be32 = NO_TAG;
             20 be32 = TTT;
-            24 be32 = TARGET.stat_sn;
-            28 be32 = TARGET.exp_cmd_sn;
-            32 be32 = TARGET.max_cmd_sn;
         }, NopIn::ping(TTT, LUN, TARGET)),
-        header!("iscsi_reject", Reject, {
+        header!("iscsi_reject", Reject, TARGET, {
             0 byte = 0x3f;
             1 byte = 0x80;
             2 byte = 0x04;
             5 be24 = 48;
             16 be32 = NO_TAG;
-            24 be32 = TARGET.stat_sn;
-            28 be32 = TARGET.exp_cmd_sn;
-            32 be32 = TARGET.max_cmd_sn;
         }, Reject::new(RejectReason::PROTOCOL_ERROR, TARGET)),
-        header!("iscsi_async_message", AsyncMessage, {
+        header!("iscsi_async_message", AsyncMessage, TARGET, {
             0 byte = 0x32;
             1 byte = 0x80;
             16 be32 = NO_TAG;
-            24 be32 = TARGET.stat_sn;
-            28 be32 = TARGET.exp_cmd_sn;
-            32 be32 = TARGET.max_cmd_sn;
             36 byte = 2;
             38 be16 = 1;
             40 be16 = 2;

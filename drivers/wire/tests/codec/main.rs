@@ -6,6 +6,7 @@ mod iscsi_rows;
 mod malformed;
 mod nvme_rows;
 mod roundtrip;
+mod scsi;
 mod spec_bytes;
 mod tcp_rows;
 mod values;

@@ -20,6 +20,12 @@ use wire::nvme::log::{
     CommandsEffectsLog, ErrorEntry, FirmwareSlotLog, LogId, SmartLog, SupportedLogPages,
 };
 use wire::nvme::register::{PropertySize, offset};
+use wire::nvme::reservation::{
+    AcquireAction, ChangePersistence, NotificationType, RegisterAction, RegisteredController,
+    RegisteredControllerExtended, ReleaseAction, ReservationAcquire, ReservationKey,
+    ReservationKeys, ReservationNotification, ReservationRegister, ReservationRelease,
+    ReservationReport, ReservationStatus, ReservationStatusExtended,
+};
 use wire::nvme::{Cqe, Sgl, SglDescriptor, Status};
 
 use crate::golden::Row;
@@ -41,6 +47,8 @@ fn sqe(bytes: &[u8]) -> Result<&Sqe, Error> {
 /// Admin commands and I/O commands through their meanings.
 pub fn commands() -> Vec<Row> {
     let mut rows = io_commands();
+    rows.extend(reservation_commands());
+    rows.extend(reservation_data());
     rows.extend(admin_commands());
     rows
 }
@@ -117,6 +125,79 @@ fn io_commands() -> Vec<Row> {
         |v| v.encode(12, 1, CAPSULE).as_wire().to_vec()),
         meaning!("cmd_flush", Sqe, 64, { 1 byte = 0x40; 2 le16 = 13; 4 le32 = 1; },
         Sqe::flush(13, 1), |b| sqe(b).copied(), |v| v.as_wire().to_vec()),
+    ]
+}
+
+fn reservation_commands() -> Vec<Row> {
+    vec![
+        meaning!("cmd_reservation_register", ReservationRegister, 64, {
+            0 byte = 0x0d; 1 byte = 0x40; 2 le16 = 20; 4 le32 = 1;
+            32 le32 = 4096; 39 byte = 0x01; 40 le32 = 2 | 1 << 3 | 3 << 30;
+        }, ReservationRegister {
+            action: RegisterAction::REPLACE, ignore_key: true, persistence: ChangePersistence::SET,
+        }, |b| ReservationRegister::decode(sqe(b)?),
+        |v| v.encode(20, 1, CAPSULE).as_wire().to_vec()),
+        meaning!("cmd_reservation_acquire", ReservationAcquire, 64, {
+            0 byte = 0x11; 1 byte = 0x40; 2 le16 = 21; 4 le32 = 1;
+            32 le32 = 4096; 39 byte = 0x01; 40 le32 = 2 | 1 << 3 | 6 << 8;
+        }, ReservationAcquire {
+            action: AcquireAction::PREEMPT_AND_ABORT, ignore_key: true, kind: 6,
+        }, |b| ReservationAcquire::decode(sqe(b)?),
+        |v| v.encode(21, 1, CAPSULE).as_wire().to_vec()),
+        meaning!("cmd_reservation_release", ReservationRelease, 64, {
+            0 byte = 0x15; 1 byte = 0x40; 2 le16 = 22; 4 le32 = 1;
+            32 le32 = 4096; 39 byte = 0x01; 40 le32 = 1 | 1 << 3 | 3 << 8;
+        }, ReservationRelease { action: ReleaseAction::CLEAR, ignore_key: true, kind: 3 },
+        |b| ReservationRelease::decode(sqe(b)?),
+        |v| v.encode(22, 1, CAPSULE).as_wire().to_vec()),
+        meaning!("cmd_reservation_report", ReservationReport, 64, {
+            0 byte = 0x0e; 1 byte = 0x40; 2 le16 = 23; 4 le32 = 1;
+            32 le32 = 4096; 39 byte = 0x5a; 40 le32 = 1023; 44 le32 = 1;
+        }, ReservationReport { numd_zero_based: 1023, extended: true },
+        |b| ReservationReport::decode(sqe(b)?),
+        |v| v.encode(23, 1, TRANSPORT).as_wire().to_vec()),
+    ]
+}
+
+fn reservation_data() -> Vec<Row> {
+    vec![
+        row!("reservation_keys", ReservationKeys, {
+            0 le64 (current) = 0x1122_3344_5566_7788;
+            8 le64 (other) = 0x99aa_bbcc_ddee_ff00;
+        }),
+        row!("reservation_key", ReservationKey, {
+            0 le64 (current) = 0x1122_3344_5566_7788;
+        }),
+        row!("reservation_status", ReservationStatus, {
+            0 le32 (generation) = 0x0102_0304;
+            4 byte (kind) = 6;
+            5 le16 (count) = 0x0102;
+            9 byte (persistence) = 1;
+        }),
+        row!("reservation_status_extended", ReservationStatusExtended, {
+            0 le32 (status.generation) = 0x0102_0304;
+            4 byte (status.kind) = 6;
+            5 le16 (status.count) = 0x0102;
+            9 byte (status.persistence) = 1;
+        }),
+        row!("registered_controller", RegisteredController, {
+            0 le16 (cntlid) = 0xffff;
+            2 byte (status) = 1;
+            8 le64 (host_id) = 0x1122_3344_5566_7788;
+            16 le64 (key) = 0x99aa_bbcc_ddee_ff00;
+        }),
+        row!("registered_controller_extended", RegisteredControllerExtended, {
+            0 le16 (cntlid) = 0x0102;
+            2 byte (status) = 1;
+            8 le64 (key) = 0x99aa_bbcc_ddee_ff00;
+            16 raw (host_id) = b"0123456789abcdef";
+        }),
+        row!("log_reservation_notification", ReservationNotification, {
+            0 le64 (count) = 0x0102;
+            8 byte (kind.0) = NotificationType::RESERVATION_RELEASED.0;
+            9 byte (available) = 3;
+            12 le32 (nsid) = 1;
+        }),
     ]
 }
 

@@ -37,6 +37,9 @@ pub(super) struct Rule {
     pub leading_only: bool,
     /// Means nothing in a discovery session.
     pub no_discovery: bool,
+    /// Worth an offer of this target where the default does not do. Small initiators do not answer
+    /// offers, so times are left as they are: they matter only where sessions are recovered.
+    pub is_offered: bool,
 }
 
 /// What the rows are indexed by.
@@ -71,11 +74,13 @@ pub(super) const RULES: [Rule; 14] = {
             range,
             leading_only: true,
             no_discovery: true,
+            is_offered: true,
         }
     }
     const fn everywhere(rule: Rule) -> Rule {
         Rule {
             no_discovery: false,
+            is_offered: false,
             ..rule
         }
     }

@@ -2,56 +2,18 @@
 //!
 //! Source: RFC 7143 sections 6.3 (login), 11.12 (request), 11.13 (response).
 
-use std::fmt::Display;
+use wire::iscsi::text::{Pair, Pairs};
+use wire::iscsi::{LoginFlags, LoginRequest, LoginResponse, LoginStatus, Stage, TargetNumbers};
 
-use wire::iscsi::text::{Full, Pair, Pairs, TextWriter};
-use wire::iscsi::{
-    DEFAULT_MAX_DATA_BYTES, LoginFlags, LoginRequest, LoginResponse, LoginStatus, Stage,
-    TargetNumbers,
-};
-
-use super::names::normalize;
-use super::operational::Operational;
-use super::security::{Security, is_security_key};
+use super::names::who;
+use super::talk::Talk;
+use super::text::Text;
 use super::types::{Admission, Named, Negotiated, Offer, RandomSource, Reply, Step};
 
 /// Most text of one request, put together from its PDUs, in bytes.
 pub const TEXT_MAX_BYTES: usize = 16 << 10;
 /// Most requests of one login. Ten are a lot: methods, CHAP, and text in pieces.
 pub const REQUESTS_MAX: u32 = 64;
-
-/// The text of a response: at most what every initiator takes during a login.
-pub(super) struct Text {
-    bytes: Vec<u8>,
-}
-
-impl Text {
-    pub fn new() -> Self {
-        Self { bytes: Vec::new() }
-    }
-
-    pub fn pair(&mut self, key: &str, value: impl Display) -> Result<(), LoginStatus> {
-        self.write(|writer| writer.pair(key, value))
-    }
-
-    pub fn binary(&mut self, key: &str, value: &[u8]) -> Result<(), LoginStatus> {
-        self.write(|writer| writer.binary(key, value))
-    }
-
-    /// Only a peer that sends nothing but unknown keys gets as far as the limit.
-    fn write(
-        &mut self,
-        write: impl FnOnce(&mut TextWriter<'_>) -> Result<(), Full>,
-    ) -> Result<(), LoginStatus> {
-        let start = self.bytes.len();
-        self.bytes.resize(DEFAULT_MAX_DATA_BYTES as usize, 0);
-        let mut writer = TextWriter::new(self.bytes.get_mut(start..).unwrap_or_default());
-        let written = write(&mut writer);
-        let len = writer.len();
-        self.bytes.truncate(start + len);
-        written.map_err(|Full| LoginStatus::INITIATOR_ERROR)
-    }
-}
 
 /// What the requests of a login have in common.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,14 +43,6 @@ enum Phase {
     Finishing(Vec<u8>),
     /// Refused or finished.
     Ended,
-}
-
-/// The sides of a login that was let in.
-struct Talk {
-    security: Security,
-    operational: Operational,
-    admission: Admission,
-    greeted: bool,
 }
 
 /// A login in progress. Its memory is bounded by [`TEXT_MAX_BYTES`] and a response.
@@ -156,7 +110,7 @@ impl Login {
         };
         let mut text = Text::new();
         match text.pair("TargetAddress", address) {
-            Ok(()) => self.end(status, text.bytes),
+            Ok(()) => self.end(status, text.into_bytes()),
             Err(_) => self.end(LoginStatus::TARGET_ERROR, Vec::new()),
         }
     }
@@ -198,7 +152,7 @@ impl Login {
         if self.named.is_some() {
             return self.answer();
         }
-        let named = self.name()?;
+        let named = who(&self.request, &self.gathered)?;
         self.phase = Phase::Asked;
         self.named = Some(named.clone());
         Ok(Step::Named(named))
@@ -232,42 +186,6 @@ impl Login {
         Ok(())
     }
 
-    /// Reads from the first request who asks for what.
-    fn name(&self) -> Result<Named, LoginStatus> {
-        let mut found: [Option<&str>; 4] = [None; 4];
-        for pair in Pairs::new(&self.gathered) {
-            let pair = pair.map_err(|_| LoginStatus::INITIATOR_ERROR)?;
-            let Some(index) = NAMES.iter().position(|name| *name == pair.key) else {
-                continue;
-            };
-            let place = found.get_mut(index).ok_or(LoginStatus::TARGET_ERROR)?;
-            if place.replace(pair.value).is_some() {
-                return Err(LoginStatus::INITIATOR_ERROR);
-            }
-        }
-        let [initiator, target, session_type, alias] = found;
-        let name = |value: &str| normalize(value).ok_or(LoginStatus::INITIATOR_ERROR);
-        let initiator = initiator.ok_or(LoginStatus::MISSING_PARAMETER)?;
-        let discovery = match session_type {
-            None | Some("Normal") => false,
-            Some("Discovery") => true,
-            Some(_) => return Err(LoginStatus::SESSION_TYPE),
-        };
-        let target = target.map(name).transpose()?;
-        if target.is_none() && !discovery {
-            return Err(LoginStatus::MISSING_PARAMETER);
-        }
-        Ok(Named {
-            initiator: name(initiator)?,
-            initiator_alias: alias.map(str::to_owned),
-            target,
-            discovery,
-            isid: self.request.isid,
-            tsih: self.request.tsih.get(),
-            cid: self.request.cid.get(),
-        })
-    }
-
     fn admit(&mut self, admission: Admission) -> Result<(), LoginStatus> {
         let (Phase::Asked, Some(named)) = (&self.phase, &self.named) else {
             return Err(LoginStatus::TARGET_ERROR);
@@ -282,12 +200,7 @@ impl Login {
             }
         }
         let defaults = Negotiated::defaults(named.clone());
-        self.talk = Some(Talk {
-            security: Security::new(admission.chap.clone(), self.random),
-            operational: Operational::new(self.offer, defaults, admission.session.as_ref()),
-            admission,
-            greeted: false,
-        });
+        self.talk = Some(Talk::new(self.offer, self.random, defaults, admission));
         self.phase = Phase::Receiving;
         Ok(())
     }
@@ -303,11 +216,11 @@ impl Login {
         let (Some(talk), Some(named)) = (&mut self.talk, &self.named) else {
             return Err(LoginStatus::TARGET_ERROR);
         };
-        let text = talk.take(named, form.current, &pairs)?;
+        let text = talk.take(named, form, &pairs)?;
         let next = talk.next(form)?;
         match next {
             None => Ok(Step::Reply(self.stay(text))),
-            Some(Stage::FULL_FEATURE) => Ok(self.finished(text)),
+            Some(Stage::FULL_FEATURE) => self.finished(text),
             Some(next) => {
                 self.stage = Some(next);
                 let form = LoginFlags { next, ..form };
@@ -316,16 +229,15 @@ impl Login {
         }
     }
 
-    fn finished(&mut self, text: Vec<u8>) -> Step {
-        let Some(talk) = &self.talk else {
-            return Step::Refused(self.refuse(LoginStatus::TARGET_ERROR));
+    fn finished(&mut self, text: Vec<u8>) -> Result<Step, LoginStatus> {
+        let talk = self.talk.as_ref().ok_or(LoginStatus::TARGET_ERROR)?;
+        let negotiated = Negotiated {
+            cmd_sn: self.request.cmd_sn.get(),
+            stat_sn: self.stat_sn,
+            ..talk.negotiated()?
         };
-        let mut negotiated = talk.operational.negotiated();
-        negotiated.user = talk.security.user();
-        negotiated.cmd_sn = self.request.cmd_sn.get();
-        negotiated.stat_sn = self.stat_sn;
         self.phase = Phase::Finishing(text);
-        Step::Finished(Box::new(negotiated))
+        Ok(Step::Finished(Box::new(negotiated)))
     }
 
     fn stay(&mut self, text: Vec<u8>) -> Reply {
@@ -367,94 +279,6 @@ impl Login {
         let header = LoginResponse::new(&self.request, form, tsih, status, text.len(), numbers);
         Reply { header, text }
     }
-}
-
-/// What the first request says about itself.
-const NAMES: [&str; 4] = [
-    "InitiatorName",
-    "TargetName",
-    "SessionType",
-    "InitiatorAlias",
-];
-
-impl Talk {
-    /// Takes the pairs of a request in `stage`, and gives the text of the answer.
-    fn take(
-        &mut self,
-        named: &Named,
-        stage: Stage,
-        pairs: &[Pair<'_>],
-    ) -> Result<Vec<u8>, LoginStatus> {
-        let mut reply = Text::new();
-        if !self.greeted {
-            self.greet(named, &mut reply)?;
-        }
-        if stage == Stage::SECURITY {
-            self.security.take(&named.initiator, pairs, &mut reply)?;
-        } else if !self.security.is_done() {
-            return Err(LoginStatus::AUTHENTICATION_FAILED);
-        }
-        for pair in pairs {
-            if NAMES.contains(&pair.key) {
-                is_same(named, pair)?;
-            } else if !is_security_key(pair.key) {
-                self.operational.take(pair, &mut reply)?;
-            } else if stage != Stage::SECURITY {
-                return Err(LoginStatus::INITIATOR_ERROR);
-            }
-        }
-        if stage == Stage::OPERATIONAL {
-            self.operational.speak(&mut reply)?;
-        }
-        Ok(reply.bytes)
-    }
-
-    /// The portal group's tag belongs into the first response (section 13.9).
-    fn greet(&mut self, named: &Named, reply: &mut Text) -> Result<(), LoginStatus> {
-        self.greeted = true;
-        if named.discovery {
-            return Ok(());
-        }
-        if let Some(alias) = &self.admission.target_alias {
-            reply.pair("TargetAlias", alias)?;
-        }
-        reply.pair("TargetPortalGroupTag", self.admission.portal_group_tag)
-    }
-
-    /// The stage after this one, when the initiator wants to leave it and may.
-    fn next(&self, form: LoginFlags) -> Result<Option<Stage>, LoginStatus> {
-        if !form.transit {
-            return Ok(None);
-        }
-        if form.current == Stage::OPERATIONAL {
-            return Ok((!self.operational.is_waiting()).then_some(form.next));
-        }
-        if !self.security.is_done() {
-            // Who wants to leave without a word about a method will not prove anything.
-            return match self.security.is_untouched() {
-                true => Err(LoginStatus::AUTHENTICATION_FAILED),
-                false => Ok(None),
-            };
-        }
-        if self.operational.is_needed() {
-            return Ok(Some(Stage::OPERATIONAL));
-        }
-        Ok(Some(form.next))
-    }
-}
-
-/// A name that is said again has to be the same.
-fn is_same(named: &Named, pair: &Pair<'_>) -> Result<(), LoginStatus> {
-    let same = match pair.key {
-        "InitiatorName" => normalize(pair.value).as_ref() == Some(&named.initiator),
-        "TargetName" => normalize(pair.value) == named.target,
-        "SessionType" => (pair.value == "Discovery") == named.discovery,
-        _ => named.initiator_alias.as_deref() == Some(pair.value),
-    };
-    if same {
-        return Ok(());
-    }
-    Err(LoginStatus::INITIATOR_ERROR)
 }
 
 const _: () = {

@@ -15,6 +15,8 @@ mod names;
 mod operational;
 mod security;
 mod send_targets;
+mod talk;
+mod text;
 mod types;
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 use wire::iscsi::LoginStatus;
 use wire::iscsi::text::{Pair, list, number};
 
-use super::keys::{ANSWERS, Key, RULES, Rule};
-use super::machine::Text;
+use super::keys::{ANSWERS, Function, Key, RULES, Rule};
+use super::text::Text;
 use super::types::{Negotiated, Offer};
 
 /// How far a key is.
@@ -97,6 +97,7 @@ impl Operational {
         if ANSWERS.contains(&value) {
             return self.answered_without_value(index, state);
         }
+        let limits = self.limits();
         self.set_state(index, State::Done);
         if rule.no_discovery && self.negotiated.named.discovery {
             return match state {
@@ -105,7 +106,7 @@ impl Operational {
             };
         }
         let chosen = rule
-            .choose(value, &self.limits())
+            .choose(value, &limits)
             .ok_or(LoginStatus::INITIATOR_ERROR)?;
         if self.joined && rule.leading_only && chosen != rule.get(&self.negotiated) {
             return Err(LoginStatus::INITIATOR_ERROR);
@@ -159,6 +160,22 @@ impl Operational {
         Ok(())
     }
 
+    /// Ends the wait for answers: small initiators pass over what they are offered, and then the
+    /// defaults hold.
+    ///
+    /// Errors: the default does not do at all, as for a digest that is required.
+    pub fn lapse(&mut self) -> Result<(), LoginStatus> {
+        for (state, rule) in self.states.iter_mut().zip(&RULES) {
+            if *state == State::Offered {
+                if rule.function == Function::Digest {
+                    return Err(LoginStatus::INITIATOR_ERROR);
+                }
+                *state = State::Done;
+            }
+        }
+        Ok(())
+    }
+
     /// Adds what this target has to say by itself: its MaxRecvDataSegmentLength, and offers.
     pub fn speak(&mut self, reply: &mut Text) -> Result<(), LoginStatus> {
         if !self.own_declared {
@@ -185,7 +202,8 @@ impl Operational {
         let meaningless = rule.no_discovery && self.negotiated.named.discovery;
         let agreed = self.joined && rule.leading_only;
         let state = self.states.get(index).copied().unwrap_or_default();
-        state == State::Open
+        rule.is_offered
+            && state == State::Open
             && !meaningless
             && !agreed
             && rule.has_to_change(rule.get(&self.negotiated), &self.offer)

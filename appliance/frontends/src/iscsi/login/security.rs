@@ -16,7 +16,7 @@ use wire::iscsi::text::{Pair, decode_binary, list, number};
 
 use super::chap::is_equal;
 use super::chap::{Algorithm, CHALLENGE_BYTES, CHALLENGE_MAX_BYTES, ChapSecrets, ChapUser};
-use super::machine::Text;
+use super::text::Text;
 use super::types::RandomSource;
 
 /// Longest response: of SHA-256.

@@ -3,12 +3,17 @@
 //! ONCS does not announce Save and Select: only the current value exists. A feature without an
 //! effect here (power states, temperature) has one legal value, which a host may read and write.
 
+use std::rc::Rc;
+
 use wire::nvme::command::{GetFeatures, SetFeatures};
 use wire::nvme::feature::{FeatureId, FeatureSelect, NumberOfQueues, host_identifier, write_cache};
-use wire::nvme::{Sqe, Status};
+use wire::nvme::reservation::persistence;
+use wire::nvme::{NSID_ALL, Sqe, Status};
 
 use crate::nvmf::controller::Controller;
+use crate::nvmf::io::{NSID, reservation};
 use crate::nvmf::plan::{Length, Transfer, to_host};
+use crate::reservation::{Action, Participant};
 
 /// Largest keep alive timeout accepted, in milliseconds: one day.
 pub const MAX_KATO_MS: u32 = 86_400_000;
@@ -19,6 +24,8 @@ pub struct Features {
     arbitration: u32,
     write_atomicity: u32,
     granted_queues: u16,
+    /// Reservation notifications that the host does not want.
+    pub(crate) notification_mask: u32,
 }
 
 impl Features {
@@ -29,6 +36,7 @@ impl Features {
             arbitration: 7,
             write_atomicity: 0,
             granted_queues: io_queues,
+            notification_mask: 0,
         }
     }
 
@@ -76,7 +84,11 @@ pub(super) fn plan_set(sqe: &Sqe, _capsule_bytes: u32) -> Result<Transfer, Statu
 }
 
 /// Reads a feature.
-pub(super) fn get(controller: &Controller, fields: &GetFeatures) -> Result<Value, Status> {
+pub(super) fn get(
+    controller: &Controller,
+    fields: &GetFeatures,
+    nsid: u32,
+) -> Result<Value, Status> {
     if fields.select != FeatureSelect::CURRENT {
         return Err(INVALID_FIELD);
     }
@@ -97,9 +109,59 @@ pub(super) fn get(controller: &Controller, fields: &GetFeatures) -> Result<Value
     let value = match common {
         Some(value) => value,
         None if controller.is_discovery() => return Err(INVALID_FIELD),
+        None if is_of_namespace(fields.fid) => namespace_value(controller, fields.fid, nsid)?,
         None => storage_value(controller, fields)?,
     };
     Ok(Value::Dword(value))
+}
+
+/// Features of reservations have a value for each namespace, of which there is one.
+fn is_of_namespace(fid: FeatureId) -> bool {
+    matches!(
+        fid,
+        FeatureId::RESERVATION_NOTIFICATION | FeatureId::RESERVATION_PERSISTENCE
+    )
+}
+
+fn namespace_value(controller: &Controller, fid: FeatureId, nsid: u32) -> Result<u32, Status> {
+    let participant = participant_of(controller, nsid == NSID)?;
+    if fid == FeatureId::RESERVATION_NOTIFICATION {
+        return Ok(controller.features.borrow().notification_mask);
+    }
+    let persists = participant.reservations().state().is_persistent();
+    Ok(u32::from(persists) * persistence::PTPL)
+}
+
+/// The controller's part in the reservations, as long as its namespace is there.
+fn participant_of(controller: &Controller, is_named: bool) -> Result<&Rc<Participant>, Status> {
+    let is_live = controller
+        .subsystem()
+        .is_some_and(|subsystem| subsystem.is_live());
+    let participant = controller.participant().filter(|_| is_live && is_named);
+    participant.ok_or(Status::INVALID_NAMESPACE.with_dnr())
+}
+
+/// Whether this sets Reservation Persistence, which takes its time.
+pub(super) fn is_persistence(sqe: &Sqe) -> bool {
+    let fields = SetFeatures::decode(sqe);
+    fields.is_ok_and(|fields| fields.fid == FeatureId::RESERVATION_PERSISTENCE)
+}
+
+/// Changes Reservation Persistence, durably; see [`crate::reservation::Reservations::change`].
+pub(super) async fn set_persistence(controller: &Controller, sqe: &Sqe) -> Result<u64, Status> {
+    let fields = SetFeatures::decode(sqe).map_err(|_| INVALID_FIELD)?;
+    let is_named = matches!(sqe.nsid.get(), NSID | NSID_ALL);
+    let participant = participant_of(controller, is_named)?;
+    let action = Action::Persist(fields.cdw11 & persistence::PTPL != 0);
+    let changed = participant.reservations().change(participant, action);
+    changed.await.map_err(reservation::status_of)?;
+    Ok(0)
+}
+
+fn set_notification_mask(controller: &Controller, cdw11: u32, nsid: u32) -> Result<u64, Status> {
+    participant_of(controller, matches!(nsid, NSID | NSID_ALL))?;
+    controller.features.borrow_mut().notification_mask = cdw11;
+    Ok(0)
 }
 
 fn storage_value(controller: &Controller, fields: &GetFeatures) -> Result<u32, Status> {
@@ -128,6 +190,9 @@ pub(super) fn set(controller: &Controller, sqe: &Sqe, _data: Option<&[u8]>) -> R
         }
         _ if controller.is_discovery() => Err(INVALID_FIELD),
         FeatureId::NUMBER_OF_QUEUES => set_queues(controller, fields.cdw11),
+        FeatureId::RESERVATION_NOTIFICATION => {
+            set_notification_mask(controller, fields.cdw11, sqe.nsid.get())
+        }
         FeatureId::ARBITRATION => {
             controller.features.borrow_mut().arbitration = fields.cdw11;
             Ok(0)

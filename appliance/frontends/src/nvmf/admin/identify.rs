@@ -12,6 +12,7 @@ use wire::nvme::identify::{
     IdentifyNamespace, IdentifyNamespaceIndependent, IdentifyNamespaceNvm, IoCommandSets,
     LbaFormat, NsDescriptor, NsidList, cntrltype, ctratt, dlfeat, nsfeat, ofcs, oncs, sgls, vwc,
 };
+use wire::nvme::reservation::rescap;
 use wire::nvme::{NSID_ALL, Sqe, Status};
 use wire::text::{Ascii, DISCOVERY_NQN, NqnField};
 use zerocopy::little_endian::{U16, U32, U64, U128};
@@ -36,6 +37,16 @@ const PAGE_BYTES: u32 = 4096;
 const CLUSTER_BYTES: u32 = 128 << 10;
 /// Smallest memory page (CAP.MPSMIN), the unit of MDTS.
 const MEMORY_PAGE_BYTES: u32 = 4096;
+
+/// Every type of reservation, and through power loss.
+const RESCAP: u8 = rescap::PERSISTS
+    | rescap::WRITE_EXCLUSIVE
+    | rescap::EXCLUSIVE_ACCESS
+    | rescap::WRITE_EXCLUSIVE_REGISTRANTS_ONLY
+    | rescap::EXCLUSIVE_ACCESS_REGISTRANTS_ONLY
+    | rescap::WRITE_EXCLUSIVE_ALL_REGISTRANTS
+    | rescap::EXCLUSIVE_ACCESS_ALL_REGISTRANTS
+    | rescap::IGNORE_KEY_OF_1_3;
 
 const INVALID_FIELD: Status = Status::INVALID_FIELD.with_dnr();
 const INVALID_NAMESPACE: Status = Status::INVALID_NAMESPACE.with_dnr();
@@ -148,7 +159,11 @@ fn storage_controller(controller: &Controller, subsystem: &Subsystem) -> Identif
         nn: U32::new(1),
         mnan: U32::new(1),
         oncs: U16::new(
-            oncs::COMPARE | oncs::DATASET_MANAGEMENT | oncs::WRITE_ZEROES | oncs::VERIFY,
+            oncs::COMPARE
+                | oncs::DATASET_MANAGEMENT
+                | oncs::WRITE_ZEROES
+                | oncs::RESERVATIONS
+                | oncs::VERIFY,
         ),
         fuses: U16::new(1),
         vwc: cache | vwc::FLUSH_ALL_YES,
@@ -196,6 +211,7 @@ fn namespace_data(info: &VolumeInfo) -> IdentifyNamespace {
         nuse: blocks,
         nsfeat: nsfeat::OPTIMAL_IO | nsfeat::UID_REUSE_NEVER | nsfeat::NAMESPACE_ATOMICS,
         nmic: 1,
+        rescap: RESCAP,
         dlfeat: dlfeat::READ_ZEROES | dlfeat::WRITE_ZEROES_DEALLOCATE,
         nacwu: page,
         nvmcap: U128::new(u128::from(info.len_bytes())),
@@ -215,6 +231,7 @@ fn independent(_info: &VolumeInfo) -> Result<Vec<u8>, Status> {
     let data = IdentifyNamespaceIndependent {
         nsfeat: nsfeat::UID_REUSE_NEVER,
         nmic: 1,
+        rescap: RESCAP,
         nstat: 1,
         ..IdentifyNamespaceIndependent::zeroed()
     };

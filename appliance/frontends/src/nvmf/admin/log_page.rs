@@ -17,6 +17,7 @@ use super::identify::FIRMWARE;
 use crate::nvmf::controller::{Controller, Service};
 use crate::nvmf::discovery;
 use crate::nvmf::error_log;
+use crate::nvmf::events::Event;
 use crate::nvmf::io::NSID;
 use crate::nvmf::plan::{Length, Transfer, to_host};
 use crate::nvmf::subsystem::Subsystem;
@@ -49,7 +50,7 @@ pub(super) fn execute(controller: &Rc<Controller>, sqe: &Sqe) -> Result<Vec<u8>,
             LogId::DISCOVERY => {
                 let log = discovery::render(directory, &controller.host.nqn, *reach);
                 let page = window(&fields, &log)?;
-                read_clears(controller, &fields);
+                read_clears(controller, &fields, Event::DiscoveryChanged);
                 Ok(page)
             }
             LogId::ERROR => window(&fields, &error_page(controller)),
@@ -81,9 +82,10 @@ fn storage_page(
             if !fields.rae {
                 controller.namespace_changed.set(false);
             }
-            read_clears(controller, fields);
+            read_clears(controller, fields, Event::NamespaceChanged);
             Ok(page)
         }
+        LogId::RESERVATION => notification(controller, fields),
         LogId::COMMANDS_EFFECTS => window(fields, effects_page().as_wire()),
         _ => Err(INVALID_LOG),
     }
@@ -101,10 +103,21 @@ fn window(fields: &GetLogPage, log: &[u8]) -> Result<Vec<u8>, Status> {
     Ok(page)
 }
 
-fn read_clears(controller: &Controller, fields: &GetLogPage) {
+fn read_clears(controller: &Controller, fields: &GetLogPage, event: Event) {
     if !fields.rae {
-        controller.events.borrow_mut().log_read();
+        controller.events.borrow_mut().log_read(event);
     }
+}
+
+/// The oldest page; reading it makes room for the next one, which is an event of its own.
+fn notification(controller: &Controller, fields: &GetLogPage) -> Result<Vec<u8>, Status> {
+    let page = controller.notices.borrow().page();
+    let page = window(fields, page.as_wire())?;
+    read_clears(controller, fields, Event::ReservationLog);
+    if !fields.rae && controller.notices.borrow_mut().was_read() {
+        controller.raise(Event::ReservationLog);
+    }
+    Ok(page)
 }
 
 fn error_page(controller: &Controller) -> Vec<u8> {
@@ -157,13 +170,14 @@ fn firmware_page() -> FirmwareSlotLog {
     page
 }
 
-const STORAGE_PAGES: [LogId; 6] = [
+const STORAGE_PAGES: [LogId; 7] = [
     LogId::SUPPORTED_LOG_PAGES,
     LogId::ERROR,
     LogId::SMART,
     LogId::FIRMWARE_SLOT,
     LogId::CHANGED_NAMESPACES,
     LogId::COMMANDS_EFFECTS,
+    LogId::RESERVATION,
 ];
 const DISCOVERY_PAGES: [LogId; 3] = [LogId::SUPPORTED_LOG_PAGES, LogId::ERROR, LogId::DISCOVERY];
 
@@ -187,13 +201,17 @@ fn effects_page() -> CommandsEffectsLog {
             page.admin.set(opcode, effects::CSUPP);
         }
     }
-    let reads = [
+    let harmless = [
         NvmOpcode::READ,
         NvmOpcode::COMPARE,
         NvmOpcode::VERIFY,
         NvmOpcode::FLUSH,
+        NvmOpcode::RESERVATION_REGISTER,
+        NvmOpcode::RESERVATION_ACQUIRE,
+        NvmOpcode::RESERVATION_RELEASE,
+        NvmOpcode::RESERVATION_REPORT,
     ];
-    for opcode in reads {
+    for opcode in harmless {
         page.io.set(opcode.0, effects::CSUPP);
     }
     let writes = [

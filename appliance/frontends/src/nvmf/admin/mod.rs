@@ -79,6 +79,10 @@ pub async fn execute(controller: &Rc<Controller>, sqe: &Sqe, data: Option<Buf>) 
             reply(log_page::execute(controller, sqe)).await
         }
         AdminOpcode::GET_FEATURES => get_features(controller, sqe).await,
+        AdminOpcode::SET_FEATURES if features::is_persistence(sqe) => {
+            let set = features::set_persistence(controller, sqe).await;
+            set.map_or_else(Outcome::failure, Outcome::with_result)
+        }
         AdminOpcode::SET_FEATURES => features::set(controller, sqe, data.as_deref())
             .map_or_else(Outcome::failure, Outcome::with_result),
         AdminOpcode::ASYNC_EVENT_REQUEST => return wait_for_event(controller, sqe.cid.get()),
@@ -108,7 +112,7 @@ async fn get_features(controller: &Controller, sqe: &Sqe) -> Outcome {
     let Ok(fields) = GetFeatures::decode(sqe) else {
         return Outcome::failure(Status::INVALID_FIELD.with_dnr());
     };
-    match features::get(controller, &fields) {
+    match features::get(controller, &fields, sqe.nsid.get()) {
         Ok(features::Value::Dword(value)) => Outcome::with_result(u64::from(value)),
         Ok(features::Value::HostId(id)) => Outcome::with_data(to_buf(&id).await),
         Err(status) => Outcome::failure(status),

@@ -7,7 +7,9 @@ use volume::{Command, ErrorKind, Request, Volume};
 use wire::nvme::Status;
 
 use super::IoCommand;
+use crate::nvmf::controller::Controller;
 use crate::nvmf::status::{self, Access};
+use crate::reservation::Access as Reserved;
 
 /// The statuses of the two halves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +18,16 @@ pub struct PairStatus {
     pub first: Status,
     /// Of the Write.
     pub second: Status,
+}
+
+impl PairStatus {
+    /// Both halves failed alike.
+    pub fn failed(status: Status) -> Self {
+        Self {
+            first: status,
+            second: status,
+        }
+    }
 }
 
 /// Checks that the halves belong together: same blocks, in the right order.
@@ -35,14 +47,23 @@ pub fn check_pair(first: IoCommand, second: IoCommand) -> Result<(), Status> {
     }
 }
 
-/// Executes a checked pair whose data is here.
-pub async fn execute(write: IoCommand, compare: Buf, data: Buf, volume: &Volume) -> PairStatus {
+/// Executes a checked pair whose data is here: what to compare with, and what to write.
+pub async fn execute(
+    write: IoCommand,
+    (compare, data): (Buf, Buf),
+    volume: &Volume,
+    controller: &Controller,
+) -> PairStatus {
     let IoCommand::Write { lba, fua, .. } = write else {
-        return PairStatus {
-            first: Status::INTERNAL_ERROR,
-            second: Status::INTERNAL_ERROR,
-        };
+        return PairStatus::failed(Status::INTERNAL_ERROR);
     };
+    if let Err(status) = controller.check(Reserved::Write) {
+        return PairStatus {
+            first: Status::ABORTED_FAILED_FUSED,
+            second: status,
+        };
+    }
+    let _inside = controller.fence.enter();
     let command = Command::CompareAndWrite {
         lba,
         compare,

@@ -9,6 +9,7 @@ mod dsm;
 mod flush;
 pub(crate) mod fused;
 mod read;
+pub(crate) mod reservation;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -18,11 +19,16 @@ mod zeroes;
 use reactor::buf::Buf;
 use volume::{Request, Volume, VolumeInfo};
 use wire::nvme::command::Fuse;
+use wire::nvme::reservation::{
+    ReservationAcquire, ReservationRegister, ReservationRelease, ReservationReport,
+};
 use wire::nvme::{NSID_ALL, NvmOpcode, Sqe, Status};
 
+use crate::nvmf::controller::Controller;
 use crate::nvmf::outcome::Outcome;
 use crate::nvmf::plan::{Transfer, check_flags};
 use crate::nvmf::status::{self, Access};
+use crate::reservation::Access as Reserved;
 
 /// The one namespace of every subsystem.
 pub const NSID: u32 = 1;
@@ -84,6 +90,14 @@ pub enum IoCommand {
         /// Number of blocks.
         block_count: u32,
     },
+    /// Reservation Register.
+    Register(ReservationRegister),
+    /// Reservation Acquire.
+    Acquire(ReservationAcquire),
+    /// Reservation Release.
+    Release(ReservationRelease),
+    /// Reservation Report.
+    Report(ReservationReport),
 }
 
 /// What a command is checked against.
@@ -119,6 +133,10 @@ pub fn plan(sqe: &Sqe, context: &IoContext<'_>) -> Result<IoPlan, Status> {
         NvmOpcode::DATASET_MANAGEMENT => dsm::plan(sqe, context),
         NvmOpcode::COMPARE => compare::plan(sqe, context),
         NvmOpcode::VERIFY => verify::plan(sqe, context),
+        NvmOpcode::RESERVATION_REGISTER => reservation::plan_register(sqe, context),
+        NvmOpcode::RESERVATION_ACQUIRE => reservation::plan_acquire(sqe, context),
+        NvmOpcode::RESERVATION_RELEASE => reservation::plan_release(sqe, context),
+        NvmOpcode::RESERVATION_REPORT => reservation::plan_report(sqe, context),
         _ => Err(Status::INVALID_OPCODE.with_dnr()),
     }
 }
@@ -170,10 +188,24 @@ fn transfer_bytes(
     Ok(len_bytes)
 }
 
-/// Executes a planned command on the volume. `data` is what the host sent.
+/// Executes a planned command of a controller on the volume, unless a reservation of another host
+/// forbids it. `data` is what the host sent.
 ///
 /// Cancel: as [`Volume::execute`]. Cost: none of its own.
-pub async fn execute(command: IoCommand, data: Option<Buf>, volume: &Volume) -> Outcome {
+pub async fn execute(
+    command: IoCommand,
+    data: Option<Buf>,
+    volume: &Volume,
+    controller: &Controller,
+) -> Outcome {
+    let Some(access) = command.reserved() else {
+        return reservation::execute(command, data, controller).await;
+    };
+    // Now, not when it was planned: its data may have come after a preemption.
+    if let Err(status) = controller.check(access) {
+        return Outcome::failure(status);
+    }
+    let _inside = controller.fence.enter();
     let request = match request(command, data, volume.info()).await {
         Ok(Some(request)) => request,
         Ok(None) => return Outcome::success(),
@@ -214,6 +246,11 @@ async fn request(
         IoCommand::Hints => Ok(None),
         IoCommand::Compare { lba, fua, .. } => compare::request(lba, data, fua).map(Some),
         IoCommand::Verify { lba, block_count } => Ok(Some(verify::request(lba, block_count))),
+        // They went another way.
+        IoCommand::Register(_)
+        | IoCommand::Acquire(_)
+        | IoCommand::Release(_)
+        | IoCommand::Report(_) => Err(Status::INTERNAL_ERROR),
     }
 }
 
@@ -227,6 +264,20 @@ impl IoCommand {
         match self {
             Self::Read { .. } | Self::Compare { .. } | Self::Verify { .. } => Access::Reads,
             _ => Access::Writes,
+        }
+    }
+
+    /// What a reservation of another host may forbid; none for the commands that are about
+    /// reservations. Source: base 2.0 section 8.19, command behaviour.
+    fn reserved(self) -> Option<Reserved> {
+        match self {
+            Self::Read { .. } | Self::Compare { .. } | Self::Verify { .. } => Some(Reserved::Read),
+            Self::Write { .. }
+            | Self::Flush
+            | Self::WriteZeroes { .. }
+            | Self::Deallocate { .. }
+            | Self::Hints => Some(Reserved::Write),
+            Self::Register(_) | Self::Acquire(_) | Self::Release(_) | Self::Report(_) => None,
         }
     }
 }

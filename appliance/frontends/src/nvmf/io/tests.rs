@@ -218,7 +218,9 @@ fn only_compare_and_write_are_fused() {
 /// commands that Identify announces get a plan.
 #[test]
 fn no_command_breaks_the_planner() {
-    let announced = [0x00, 0x01, 0x02, 0x05, 0x08, 0x09, 0x0c];
+    let announced = [
+        0x00, 0x01, 0x02, 0x05, 0x08, 0x09, 0x0c, 0x0d, 0x0e, 0x11, 0x15,
+    ];
     for opcode in 0..=u8::MAX {
         for flags in 0..=u8::MAX {
             for fill in [0, 0xff, 0x5a] {

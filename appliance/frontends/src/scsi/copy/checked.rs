@@ -1,16 +1,31 @@
-//! From descriptors to moves.
+//! From descriptors to moves between units of this core.
 
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
-use wire::scsi::data::copy::{Amount, CopyList, CopyTarget, Segment, TARGET_BYTES, split_segment};
-use wire::scsi::sense::KeySpecific;
-use wire::scsi::{Sense, SenseCode, SenseKey};
+use wire::scsi::data::copy::{
+    Amount, CopyList, CopyTarget, HEADER_BYTES, ListIdUsage, Segment, TARGET_BYTES, split_segment,
+};
+use wire::scsi::{Sense, SenseCode};
 
-use super::{SEGMENT_BYTES_MAX, SEGMENTS_MAX, TARGETS_MAX};
-use crate::reservation::{Access, Identity};
+use super::{SEGMENT_BYTES_MAX, SEGMENTS_MAX, TARGETS_MAX, aborted_at};
 use crate::scsi::{LogicalUnit, Nexus, identity};
 
-/// One segment to copy. Positions and lengths in bytes, whole blocks of both units.
+/// What is kept of the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub list_identifier: u8,
+    pub usage: ListIdUsage,
+}
+
+/// A parameter list without faults of form.
+pub(super) struct Copy {
+    pub header: Header,
+    /// None: no unit of this core has that name.
+    pub targets: Vec<Option<Rc<LogicalUnit>>>,
+    pub segments: Vec<Segment>,
+}
+
+/// One segment to copy. Positions and lengths in bytes.
 pub(super) struct Move {
     pub source: Rc<LogicalUnit>,
     pub destination: Rc<LogicalUnit>,
@@ -19,115 +34,112 @@ pub(super) struct Move {
     pub len_bytes: u64,
 }
 
-/// Byte of a segment descriptor that names the destination.
-const DESTINATION_AT: u16 = 6;
-/// Byte of a segment descriptor that says how much.
-const AMOUNT_AT: u16 = 10;
+/// Where a segment descriptor names the source, and the destination.
+const TARGETS_AT: (u16, u16) = (4, 6);
+/// Where it has their first blocks.
+const LBAS_AT: (u16, u16) = (12, 20);
+/// Where it says how much, by blocks and by bytes.
+const AMOUNT_AT: (u16, u16) = (10, 8);
 
-/// The moves that a parameter list asks for.
+/// Reads a parameter list.
 ///
-/// Errors: those of the descriptors' decoders; TOO MANY TARGET or SEGMENT DESCRIPTORS; COPY ABORTED
-/// when a descriptor names what is not there.
-pub(super) fn moves(nexus: &Rc<Nexus>, list: &CopyList<'_>) -> Result<Vec<Move>, Sense> {
-    let (targets, rest) = list.targets.as_chunks::<TARGET_BYTES>();
+/// Errors: ILLEGAL REQUEST with the code for each fault of form. A name that no unit has is none:
+/// the segment that uses it fails.
+pub(super) fn read(nexus: &Nexus, list: &[u8]) -> Result<Copy, Sense> {
+    let list = CopyList::decode(list)?;
+    if list.usage == ListIdUsage::Reserved {
+        return Err(Sense::invalid_parameter(1, Some(4)));
+    }
+    if list.usage == ListIdUsage::None && list.list_identifier != 0 {
+        return Err(Sense::invalid_parameter(0, None));
+    }
+    if list.inline_bytes != 0 {
+        return Err(Sense::invalid_parameter(12, None));
+    }
+    Ok(Copy {
+        header: Header {
+            list_identifier: list.list_identifier,
+            usage: list.usage,
+        },
+        targets: targets(nexus, list.targets)?,
+        segments: segments(list.segments)?,
+    })
+}
+
+fn targets(nexus: &Nexus, list: &[u8]) -> Result<Vec<Option<Rc<LogicalUnit>>>, Sense> {
+    let (targets, rest) = list.as_chunks::<TARGET_BYTES>();
     if !rest.is_empty() {
         return Err(Sense::invalid_parameter(2, None));
     }
     if targets.len() > TARGETS_MAX {
         return Err(Sense::illegal(SenseCode::TOO_MANY_TARGETS));
     }
-    let mut found: [Option<CopyTarget<'_>>; TARGETS_MAX] = [None; TARGETS_MAX];
-    for (slot, bytes) in found.iter_mut().zip(targets) {
-        *slot = Some(CopyTarget::decode(bytes)?);
-    }
-    let (segments, count) = segments(list.segments)?;
-    let unit_of = |index: u16| {
-        let target = found.get(usize::from(index)).copied().flatten();
-        let target = target.ok_or(aborted(
-            SenseCode::COPY_TARGET_NOT_REACHABLE,
-            DESTINATION_AT,
-        ))?;
-        unit(nexus, &target)
-    };
-    let mut moves = Vec::with_capacity(count);
-    for segment in segments.iter().flatten() {
-        let (source, destination) = (unit_of(segment.source)?, unit_of(segment.destination)?);
-        let one = movement(segment, source, destination)?;
-        may_copy(nexus, &one)?;
-        moves.push(one);
-    }
-    Ok(moves)
+    let at = |index: usize| (HEADER_BYTES + index * TARGET_BYTES) as u16;
+    let each = targets.iter().enumerate();
+    each.map(|(index, bytes)| target(nexus, bytes, at(index)))
+        .collect()
 }
 
-fn segments(list: &[u8]) -> Result<([Option<Segment>; SEGMENTS_MAX], usize), Sense> {
-    let mut segments = [None; SEGMENTS_MAX];
-    let (mut rest, mut count) = (list, 0);
-    while !rest.is_empty() {
-        let (segment, after) = split_segment(rest)?;
-        let slot = segments.get_mut(count);
-        *slot.ok_or(Sense::illegal(SenseCode::TOO_MANY_SEGMENTS))? = Some(segment);
-        (rest, count) = (after, count + 1);
-    }
-    Ok((segments, count))
-}
-
-/// The unit that a descriptor names: this one, or another of this core.
-fn unit(nexus: &Rc<Nexus>, target: &CopyTarget<'_>) -> Result<Rc<LogicalUnit>, Sense> {
+/// The unit that a descriptor at byte `at` of the list names: this one, or another of this core.
+fn target(
+    nexus: &Nexus,
+    bytes: &[u8; TARGET_BYTES],
+    at: u16,
+) -> Result<Option<Rc<LogicalUnit>>, Sense> {
+    let target = CopyTarget::decode(bytes, at)?;
     let is_it = |unit: &LogicalUnit| {
         identity::is_named_by(unit.info(), target.designator_type, target.designator)
     };
     let own = Some(nexus.unit()).filter(|unit| is_it(unit)).cloned();
     let found = own.or_else(|| nexus.unit().units()?.find(is_it));
-    let unit = found.ok_or(aborted(
-        SenseCode::COPY_TARGET_NOT_REACHABLE,
-        DESTINATION_AT,
-    ))?;
-    let is_right = target.peripheral_type == 0 && target.block_bytes == unit.info().block_bytes;
-    if is_right {
-        Ok(unit)
-    } else {
-        Err(Sense::illegal(SenseCode::INVALID_PARAMETER))
+    if target.peripheral_type != 0 {
+        return Err(Sense::invalid_parameter(at + 1, Some(4)));
+    }
+    match found {
+        // With another length of blocks the host means other bytes than we would copy.
+        Some(unit) if target.block_bytes != unit.info().block_bytes => {
+            Err(Sense::invalid_parameter(at + 29, None))
+        }
+        found => Ok(found),
     }
 }
 
-fn movement(
-    segment: &Segment,
-    source: Rc<LogicalUnit>,
-    destination: Rc<LogicalUnit>,
-) -> Result<Move, Sense> {
-    let source_bytes = u64::from(source.info().block_bytes);
-    let destination_bytes = u64::from(destination.info().block_bytes);
-    let len_bytes = match segment.amount {
-        Amount::Blocks {
-            block_count,
-            of_destination,
-        } => {
-            let block_bytes = if of_destination {
-                destination_bytes
-            } else {
-                source_bytes
-            };
-            u64::from(block_count) * block_bytes
+fn segments(list: &[u8]) -> Result<Vec<Segment>, Sense> {
+    let mut segments = Vec::new();
+    let mut rest = list;
+    while !rest.is_empty() {
+        let (segment, after) = split_segment(rest)?;
+        if segments.len() == SEGMENTS_MAX {
+            return Err(Sense::illegal(SenseCode::TOO_MANY_SEGMENTS));
         }
-        // Parts of blocks are not copied.
-        Amount::Bytes {
-            source_offset,
-            destination_offset,
-            ..
-        } if source_offset != 0 || destination_offset != 0 => {
-            return Err(Sense::illegal(SenseCode::INVALID_PARAMETER));
-        }
-        Amount::Bytes { len_bytes, .. } => u64::from(len_bytes),
-    };
-    let is_whole = |block_bytes| len_bytes.is_multiple_of(block_bytes);
-    if !is_whole(source_bytes)
-        || !is_whole(destination_bytes)
-        || len_bytes > u64::from(SEGMENT_BYTES_MAX)
-    {
-        return Err(Sense::illegal(SenseCode::INVALID_PARAMETER));
+        segments.push(segment);
+        rest = after;
     }
-    let source_at = position(&source, segment.source_lba, len_bytes)?;
-    let destination_at = position(&destination, segment.destination_lba, len_bytes)?;
+    Ok(segments)
+}
+
+/// What a segment asks for, between the units that its target descriptors name.
+///
+/// Errors: COPY ABORTED, pointing into the segment descriptor.
+pub(super) fn movement(
+    segment: &Segment,
+    targets: &[Option<Rc<LogicalUnit>>],
+) -> Result<Move, Sense> {
+    let named = |index: u16, at| {
+        let unit = targets.get(usize::from(index)).cloned().flatten();
+        unit.ok_or(aborted_at(SenseCode::UNREACHABLE_COPY_TARGET, at))
+    };
+    let source = named(segment.source, TARGETS_AT.0)?;
+    let destination = named(segment.destination, TARGETS_AT.1)?;
+    let (len_bytes, offsets) = amount(segment, &source, &destination)?;
+    let source_at = position(&source, segment.source_lba, offsets.0, len_bytes, LBAS_AT.0)?;
+    let destination_at = position(
+        &destination,
+        segment.destination_lba,
+        offsets.1,
+        len_bytes,
+        LBAS_AT.1,
+    )?;
     Ok(Move {
         source,
         destination,
@@ -137,54 +149,56 @@ fn movement(
     })
 }
 
-/// Byte offset of a block, when all of the length from there on is inside the unit.
-fn position(unit: &LogicalUnit, lba: u64, len_bytes: u64) -> Result<u64, Sense> {
-    let start = lba.checked_mul(unit.info().block_bytes.into());
+/// Bytes to copy, and where they begin in the first blocks.
+fn amount(
+    segment: &Segment,
+    source: &LogicalUnit,
+    destination: &LogicalUnit,
+) -> Result<(u64, (u16, u16)), Sense> {
+    let (len_bytes, offsets, at) = match segment.amount {
+        Amount::Blocks {
+            block_count,
+            of_destination,
+        } => {
+            let counted = if of_destination { destination } else { source };
+            let block_bytes = u64::from(counted.info().block_bytes);
+            let len_bytes = u64::from(block_count) * block_bytes;
+            // What does not fill a block is neither padded nor kept for the next segment.
+            let is_whole =
+                |unit: &LogicalUnit| len_bytes.is_multiple_of(unit.info().block_bytes.into());
+            if !is_whole(source) || !is_whole(destination) {
+                return Err(aborted_at(SenseCode::INEXACT_SEGMENT, AMOUNT_AT.0));
+            }
+            (len_bytes, (0, 0), AMOUNT_AT.0)
+        }
+        Amount::Bytes {
+            len_bytes,
+            source_offset,
+            destination_offset,
+        } => {
+            let offsets = (source_offset, destination_offset);
+            (u64::from(len_bytes), offsets, AMOUNT_AT.1)
+        }
+    };
+    if len_bytes > u64::from(SEGMENT_BYTES_MAX) {
+        return Err(aborted_at(SenseCode::INVALID_PARAMETER, at));
+    }
+    Ok((len_bytes, offsets))
+}
+
+/// Offset in bytes, when all of the length from there on is inside the unit.
+fn position(
+    unit: &LogicalUnit,
+    lba: u64,
+    offset_bytes: u16,
+    len_bytes: u64,
+    at: u16,
+) -> Result<u64, Sense> {
+    let block = lba.checked_mul(unit.info().block_bytes.into());
+    let start = block.and_then(|block| block.checked_add(offset_bytes.into()));
     let end = start.and_then(|start| start.checked_add(len_bytes));
     match (start, end) {
         (Some(start), Some(end)) if end <= unit.info().len_bytes() => Ok(start),
-        _ => Err(aborted(SenseCode::NONE, AMOUNT_AT)),
+        _ => Err(aborted_at(SenseCode::COPY_TARGET_NOT_REACHABLE, at)),
     }
-}
-
-/// Whether the host of this nexus may read and write there, and the units are ready.
-pub(super) fn may_copy(nexus: &Nexus, one: &Move) -> Result<(), Sense> {
-    check_unit(nexus, &one.source, Access::Read)?;
-    check_unit(nexus, &one.destination, Access::Write)?;
-    if one.destination.mode.get().is_write_protected {
-        return Err(Sense::new(
-            SenseKey::DATA_PROTECT,
-            SenseCode::SOFTWARE_WRITE_PROTECTED,
-        ));
-    }
-    Ok(())
-}
-
-/// At another unit the host takes part as the same initiator port, for as long as this takes.
-fn check_unit(nexus: &Nexus, unit: &Rc<LogicalUnit>, access: Access) -> Result<(), Sense> {
-    let failed = aborted(SenseCode::THIRD_PARTY_FAILURE, 0);
-    if !unit.is_ready() {
-        return Err(failed);
-    }
-    let own = Rc::ptr_eq(unit, nexus.unit());
-    let allowed = if own {
-        unit.reservations().check(nexus.participant(), access)
-    } else {
-        let identity = Identity::Scsi {
-            initiator_port: nexus.names().initiator_port.clone(),
-            target_port: nexus.names().target_port,
-        };
-        let nobody = Weak::<Nexus>::new();
-        let guest = unit.reservations().attach(identity, nobody);
-        unit.reservations().check(&guest, access)
-    };
-    allowed.map_err(|_| failed)
-}
-
-/// COPY ABORTED, pointing into the segment descriptor.
-fn aborted(code: SenseCode, byte: u16) -> Sense {
-    let mut sense = Sense::new(SenseKey::COPY_ABORTED, code);
-    let in_segment = true;
-    sense.specific = KeySpecific::Segment { in_segment, byte };
-    sense
 }

@@ -1,19 +1,25 @@
 //! RECEIVE COPY RESULTS: what became of the last copies of a nexus.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
+use wire::scsi::Status;
 use wire::scsi::cdb::CopyResults;
-use wire::scsi::data::copy::{ListIdUsage, SEGMENT_BLOCKS, SEGMENT_OFFSETS, TARGET_IDENTIFICATION};
+use wire::scsi::data::copy::{
+    CopyState, CopyStatus, ListIdUsage, OperatingParameters, SEGMENT_BLOCKS, SEGMENT_OFFSETS,
+    TARGET_IDENTIFICATION, write_failed_details,
+};
 use wire::scsi::{Sense, Writer};
 
-use super::{
-    DESCRIPTORS_BYTES_MAX, Header, PIECE_BYTES, SEGMENT_BYTES_MAX, SEGMENTS_MAX, TARGETS_MAX,
-};
+use super::checked::Header;
+use super::{DESCRIPTORS_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENTS_MAX, TARGETS_MAX};
 use crate::scsi::plan::to_host;
 use crate::scsi::{Nexus, Transfer};
 
-/// Copies of which a nexus remembers the end.
+/// Copies with a list identifier that a nexus has at a time, or remembers the end of.
 const RECORDS: usize = 8;
+/// Smallest length of data in a segment, as a power of two: a block of 512 bytes.
+const GRANULARITY: u8 = 9;
 /// COPY STATUS.
 const STATUS: u8 = 0x00;
 /// OPERATING PARAMETERS.
@@ -21,68 +27,119 @@ const PARAMETERS: u8 = 0x03;
 /// FAILED SEGMENT DETAILS.
 const FAILED: u8 = 0x04;
 
-/// How far a copy came.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Progress {
-    pub segments: u16,
-    pub bytes: u64,
-    pub failure: Option<Sense>,
-}
-
-/// A copy of a nexus.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Record {
+/// A copy with a list identifier.
+#[derive(Debug)]
+struct Kept {
     list_identifier: u8,
-    /// None while it runs.
-    end: Option<Progress>,
+    state: Cell<CopyState>,
+    segments: Cell<u16>,
+    bytes: Cell<u64>,
+    failure: Cell<Option<Sense>>,
 }
 
-/// The last copies of a nexus, the newest last.
+/// The last copies of a nexus, the oldest first.
 #[derive(Debug, Default)]
 pub(in crate::scsi) struct CopyRecords {
-    records: RefCell<[Option<Record>; RECORDS]>,
+    kept: RefCell<Vec<Rc<Kept>>>,
+}
+
+/// Why a copy cannot begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NotBegun {
+    /// A copy with this list identifier is under way.
+    InUse,
+    /// As many as can be remembered are.
+    TooMany,
 }
 
 impl CopyRecords {
-    /// A copy starts; the oldest record makes room for it.
-    pub(super) fn begin(&self, header: Header) {
+    /// A copy starts. What was kept for its list identifier goes, or else the oldest that ended.
+    pub(super) fn begin(&self, header: Header) -> Result<Record<'_>, NotBegun> {
         if header.usage == ListIdUsage::None {
-            return;
+            return Ok(Record {
+                records: self,
+                kept: None,
+            });
         }
-        let mut records = self.records.borrow_mut();
-        let same = |record: &Option<Record>| {
-            record.is_none_or(|record| record.list_identifier == header.list_identifier)
-        };
-        let at = records.iter().position(same).unwrap_or(0);
-        records[at..].rotate_left(1);
-        records[RECORDS - 1] = Some(Record {
+        let mut kept = self.kept.borrow_mut();
+        let is_running = |one: &Rc<Kept>| one.state.get() == CopyState::RUNNING;
+        let same = |one: &Rc<Kept>| one.list_identifier == header.list_identifier;
+        if kept.iter().any(|one| same(one) && is_running(one)) {
+            return Err(NotBegun::InUse);
+        }
+        kept.retain(|one| !same(one));
+        if kept.len() == RECORDS {
+            let oldest = kept.iter().position(|one| !is_running(one));
+            kept.remove(oldest.ok_or(NotBegun::TooMany)?);
+        }
+        let one = Rc::new(Kept {
             list_identifier: header.list_identifier,
-            end: None,
+            state: Cell::new(CopyState::RUNNING),
+            segments: Cell::new(0),
+            bytes: Cell::new(0),
+            failure: Cell::new(None),
         });
+        kept.push(one.clone());
+        Ok(Record {
+            records: self,
+            kept: Some(one),
+        })
     }
 
-    /// It ended.
-    pub(super) fn end(&self, list_identifier: u8, progress: &Progress) {
-        let mut records = self.records.borrow_mut();
-        let mut known = records.iter_mut().rev().flatten();
-        let found = known.find(|record| record.list_identifier == list_identifier);
-        if let Some(record) = found {
-            record.end = Some(*progress);
+    /// A reset: how copies ended is forgotten.
+    pub(in crate::scsi) fn forget(&self) {
+        let mut kept = self.kept.borrow_mut();
+        kept.retain(|one| one.state.get() == CopyState::RUNNING);
+    }
+
+    fn find(&self, list_identifier: u8) -> Option<Rc<Kept>> {
+        let kept = self.kept.borrow();
+        let mut known = kept.iter();
+        known
+            .find(|one| one.list_identifier == list_identifier)
+            .cloned()
+    }
+}
+
+/// A copy under way. One that is dropped before its end was aborted, and leaves nothing.
+pub(super) struct Record<'a> {
+    records: &'a CopyRecords,
+    kept: Option<Rc<Kept>>,
+}
+
+impl Record<'_> {
+    pub fn segment_done(&self) {
+        if let Some(kept) = &self.kept {
+            kept.segments.set(kept.segments.get().saturating_add(1));
         }
     }
 
-    /// Whether a copy of this identifier has not ended.
-    pub(super) fn is_running(&self, list_identifier: u8) -> bool {
-        self.find(list_identifier)
-            .is_some_and(|record| record.end.is_none())
+    pub fn bytes_done(&self, len_bytes: u64) {
+        if let Some(kept) = &self.kept {
+            kept.bytes.set(kept.bytes.get().saturating_add(len_bytes));
+        }
     }
 
-    fn find(&self, list_identifier: u8) -> Option<Record> {
-        let records = self.records.borrow();
-        let mut known = records.iter().rev().flatten();
-        known
-            .find(|record| record.list_identifier == list_identifier)
-            .copied()
+    /// It ended, and stays to be asked for.
+    pub fn end(mut self, failure: Option<Sense>) {
+        if let Some(kept) = self.kept.take() {
+            kept.failure.set(failure);
+            let state = if failure.is_some() {
+                CopyState::FAILED
+            } else {
+                CopyState::DONE
+            };
+            kept.state.set(state);
+        }
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        if let Some(aborted) = self.kept.take() {
+            let mut kept = self.records.kept.borrow_mut();
+            kept.retain(|one| !Rc::ptr_eq(one, &aborted));
+        }
     }
 }
 
@@ -96,53 +153,39 @@ pub(in crate::scsi) fn plan(nexus: &Nexus, fields: &CopyResults) -> Result<Trans
 }
 
 pub(in crate::scsi) fn report(nexus: &Nexus, fields: &CopyResults, out: &mut Writer<'_>) {
-    out.u32(0);
-    let record = nexus.copies.find(fields.list_identifier);
-    match (fields.action, record) {
-        (PARAMETERS, _) => parameters(out),
-        (STATUS, Some(record)) => status(&record, out),
-        (FAILED, Some(record)) => failed(&record, out),
+    if fields.action == PARAMETERS {
+        return parameters().write(out);
+    }
+    // Another copy may have taken its place since it was planned.
+    let kept = nexus.copies.find(fields.list_identifier);
+    let failure = kept.as_ref().and_then(|kept| kept.failure.get());
+    match (fields.action, kept) {
+        (STATUS, Some(kept)) => {
+            let status = CopyStatus {
+                state: kept.state.get(),
+                segments: kept.segments.get(),
+                len_bytes: kept.bytes.get(),
+            };
+            status.write(out);
+        }
+        (FAILED, _) => {
+            let sense = failure.map(|sense| sense.fixed());
+            let sense = sense.as_ref().map(|sense| &sense[..]);
+            write_failed_details(Status::CHECK_CONDITION, sense, out);
+        }
         _ => {}
     }
-    out.patch_len32(0);
 }
 
-fn status(record: &Record, out: &mut Writer<'_>) {
-    let progress = record.end.unwrap_or_default();
-    out.u8(status_code(record)).u16(progress.segments);
-    // Transfer count in KiB.
-    out.u8(1)
-        .u32(u32::try_from(progress.bytes >> 10).unwrap_or(u32::MAX));
-}
-
-/// In progress, without errors, with errors.
-fn status_code(record: &Record) -> u8 {
-    match record.end {
-        None => 0,
-        Some(Progress { failure: None, .. }) => 1,
-        Some(_) => 2,
+fn parameters() -> OperatingParameters<'static> {
+    OperatingParameters {
+        no_list_identifier: true,
+        targets_max: TARGETS_MAX as u16,
+        segments_max: SEGMENTS_MAX as u16,
+        descriptors_bytes_max: DESCRIPTORS_BYTES_MAX as u32,
+        segment_bytes_max: SEGMENT_BYTES_MAX,
+        copies_max: RECORDS as u8,
+        granularity: GRANULARITY,
+        kinds: &[SEGMENT_BLOCKS, SEGMENT_OFFSETS, TARGET_IDENTIFICATION],
     }
-}
-
-fn failed(record: &Record, out: &mut Writer<'_>) {
-    let Some(sense) = record.end.and_then(|end| end.failure) else {
-        return;
-    };
-    let bytes = sense.fixed();
-    out.zeros(52).u8(status_code(record)).u8(0);
-    out.u16(bytes.len() as u16).bytes(&bytes);
-}
-
-fn parameters(out: &mut Writer<'_>) {
-    // SNLID: a copy may come without a list identifier.
-    out.bytes(&[1, 0, 0, 0]);
-    out.u16(TARGETS_MAX as u16).u16(SEGMENTS_MAX as u16);
-    out.u32(DESCRIPTORS_BYTES_MAX as u32).u32(SEGMENT_BYTES_MAX);
-    // No inline data, no held data, no streams.
-    out.zeros(12).zeros(2);
-    out.u16(RECORDS as u16).u8(RECORDS as u8);
-    let granularity = PIECE_BYTES.trailing_zeros() as u8;
-    out.bytes(&[granularity, 0, 0, 0, 0, 0]);
-    let kinds = [SEGMENT_BLOCKS, SEGMENT_OFFSETS, TARGET_IDENTIFICATION];
-    out.u8(kinds.len() as u8).bytes(&kinds);
 }

@@ -262,6 +262,12 @@ impl AsyncEvent {
         info: 0xf0,
         lid: LogId::DISCOVERY,
     };
+    /// There is a Reservation Notification log page.
+    pub const RESERVATION_LOG: Self = Self {
+        event_type: AsyncEventType::IO_COMMAND_SET,
+        info: 0x00,
+        lid: LogId::RESERVATION,
+    };
 
     /// Reads completion dword 0.
     #[must_use]

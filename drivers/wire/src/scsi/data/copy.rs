@@ -2,7 +2,7 @@
 //!
 //! Source: SPC-4 sections 6.4 and 6.5 (LID1 forms: 6.19 to 6.22).
 
-use crate::scsi::{Sense, SenseCode};
+use crate::scsi::{Sense, SenseCode, Status, Writer};
 
 /// Length of the header.
 pub const HEADER_BYTES: usize = 16;
@@ -83,18 +83,24 @@ pub struct CopyTarget<'a> {
 }
 
 impl<'a> CopyTarget<'a> {
-    /// Reads one target descriptor of [`TARGET_BYTES`] bytes.
+    /// Reads the target descriptor at byte `at` of the list.
     ///
     /// Errors: UNSUPPORTED TARGET DESCRIPTOR TYPE CODE for other kinds; INVALID FIELD IN PARAMETER
-    /// LIST for a designator that is longer than its field.
-    pub fn decode(bytes: &'a [u8; TARGET_BYTES]) -> Result<Self, Sense> {
+    /// LIST for a designator that is longer than its field or does not name a unit, and for NUL.
+    pub fn decode(bytes: &'a [u8; TARGET_BYTES], at: u16) -> Result<Self, Sense> {
         if bytes[0] != TARGET_IDENTIFICATION {
             return Err(Sense::illegal(SenseCode::UNSUPPORTED_TARGET_TYPE));
+        }
+        if bytes[1] & 0x20 != 0 {
+            return Err(Sense::invalid_parameter(at + 1, Some(5)));
+        }
+        if bytes[5] & 0x30 != 0 {
+            return Err(Sense::invalid_parameter(at + 5, Some(5)));
         }
         let designator = bytes[8..28].get(..usize::from(bytes[7]));
         Ok(Self {
             designator_type: bytes[5] & 0xf,
-            designator: designator.ok_or(Sense::illegal(SenseCode::INVALID_PARAMETER))?,
+            designator: designator.ok_or(Sense::invalid_parameter(at + 7, None))?,
             peripheral_type: bytes[1] & 0x1f,
             block_bytes: u32::from_be_bytes([0, bytes[29], bytes[30], bytes[31]]),
         })
@@ -173,6 +179,88 @@ pub fn split_segment(list: &[u8]) -> Result<(Segment, &[u8]), Sense> {
         amount,
     };
     Ok((segment, rest))
+}
+
+open_enum! {
+    /// COPY STATUS: how a copy is.
+    CopyState: u8 {
+        RUNNING = 0x00, "Not ended.";
+        DONE = 0x01, "Ended without errors.";
+        FAILED = 0x02, "Ended with errors.";
+    }
+}
+
+/// RECEIVE COPY RESULTS with service action COPY STATUS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyStatus {
+    /// Whether it ended.
+    pub state: CopyState,
+    /// Segments that are done.
+    pub segments: u16,
+    /// Bytes written.
+    pub len_bytes: u64,
+}
+
+impl CopyStatus {
+    /// Writes it. The count is in bytes, or in KiB when it is too large for that.
+    pub fn write(&self, out: &mut Writer<'_>) {
+        out.u32(0).u8(self.state.0 & 0x7f).u16(self.segments);
+        match u32::try_from(self.len_bytes) {
+            Ok(count) => out.u8(0).u32(count),
+            Err(_) => out
+                .u8(1)
+                .u32(u32::try_from(self.len_bytes >> 10).unwrap_or(u32::MAX)),
+        };
+        out.patch_len32(0);
+    }
+}
+
+/// RECEIVE COPY RESULTS with service action FAILED SEGMENT DETAILS: the status and the sense data
+/// of the copy; nothing when it did not fail.
+pub fn write_failed_details(status: Status, sense: Option<&[u8]>, out: &mut Writer<'_>) {
+    out.u32(0);
+    if let Some(sense) = sense {
+        out.zeros(52).u8(status.0).u8(0);
+        out.u16(sense.len() as u16).bytes(sense);
+    }
+    out.patch_len32(0);
+}
+
+/// RECEIVE COPY RESULTS with service action OPERATING PARAMETERS: the limits of EXTENDED COPY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OperatingParameters<'a> {
+    /// A copy may come without a list identifier.
+    pub no_list_identifier: bool,
+    /// Target descriptors in a list.
+    pub targets_max: u16,
+    /// Segment descriptors in a list.
+    pub segments_max: u16,
+    /// Bytes of all descriptors.
+    pub descriptors_bytes_max: u32,
+    /// Bytes that a segment copies.
+    pub segment_bytes_max: u32,
+    /// Copies with a list identifier at a time.
+    pub copies_max: u8,
+    /// Smallest length in a segment, as a power of two.
+    pub granularity: u8,
+    /// Types of descriptors, in ascending order.
+    pub kinds: &'a [u8],
+}
+
+impl OperatingParameters<'_> {
+    /// Writes them: no inline data, no held data, no streams.
+    pub fn write(&self, out: &mut Writer<'_>) {
+        out.u32(0);
+        out.bytes(&[self.no_list_identifier.into(), 0, 0, 0]);
+        out.u16(self.targets_max).u16(self.segments_max);
+        out.u32(self.descriptors_bytes_max);
+        out.u32(self.segment_bytes_max);
+        out.zeros(14);
+        out.u16(self.copies_max.into()).u8(self.copies_max);
+        out.u8(self.granularity).zeros(5);
+        out.u8(self.kinds.len() as u8).bytes(self.kinds);
+        out.patch_len32(0);
+    }
 }
 
 fn half(bytes: &[u8], at: usize) -> u16 {
