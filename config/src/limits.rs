@@ -111,8 +111,10 @@ pub const CONNECTIONS_MAX: u64 = 65536;
 
 /// Commands that an iSCSI session may have in flight.
 pub const ISCSI_QUEUE_DEPTH_DEFAULT: u64 = 128;
+/// Fewest commands that an iSCSI session may have in flight.
+pub const ISCSI_QUEUE_DEPTH_MIN: u64 = 2;
 /// Most commands that an iSCSI session may have in flight.
-pub const ISCSI_QUEUE_DEPTH_MAX: u64 = 1024;
+pub const ISCSI_QUEUE_DEPTH_MAX: u64 = 512;
 /// Largest file of CHAP secrets that is read.
 pub const SECRETS_BYTES_MAX: u64 = 1 << 20;
 /// Shortest CHAP secret: 96 bits. Source: RFC 7143 section 9.2.1.

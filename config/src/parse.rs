@@ -425,23 +425,24 @@ fn iscsi(table: Option<Table<'_>>) -> Result<(Option<IscsiConfig>, Vec<At>)> {
     let listen = table.required("listen", "[\"127.0.0.1:3260\"]")?;
     let if_empty = "write at least one address, for example \"127.0.0.1:3260\", or remove [iscsi]";
     let entries = listen.list(limits::LISTEN_COUNT_MAX, if_empty)?;
-    let number = |key, default, most| {
-        let entry = table.get(key);
-        entry.map_or(Ok(default), |entry| entry.integer(1..=most))
-    };
-    let (depth, depth_max) = (
-        limits::ISCSI_QUEUE_DEPTH_DEFAULT,
-        limits::ISCSI_QUEUE_DEPTH_MAX,
-    );
-    let (connections, connections_max) = (limits::CONNECTIONS_DEFAULT, limits::CONNECTIONS_MAX);
+    let queue_depth = table
+        .get("queue_depth")
+        .map_or(Ok(limits::ISCSI_QUEUE_DEPTH_DEFAULT), |entry| {
+            entry.integer(limits::ISCSI_QUEUE_DEPTH_MIN..=limits::ISCSI_QUEUE_DEPTH_MAX)
+        })?;
+    let max_connections = table
+        .get("max_connections")
+        .map_or(Ok(limits::CONNECTIONS_DEFAULT), |entry| {
+            entry.integer(1..=limits::CONNECTIONS_MAX)
+        })?;
     let secrets = table.get("secrets").map(|entry| {
         let example = "\"/etc/bedplate/iscsi-secrets.toml\"";
         values::path(&entry, example, limits::PATH_BYTES_MAX)
     });
     let config = IscsiConfig {
         listen: entries.iter().map(address).collect::<Result<_>>()?,
-        queue_depth: number("queue_depth", depth, depth_max)? as u16,
-        max_connections: number("max_connections", connections, connections_max)? as u32,
+        queue_depth: queue_depth as u16,
+        max_connections: max_connections as u32,
         secrets: secrets.transpose()?,
     };
     let listen_at = entries.into_iter().map(|entry| entry.at).collect();

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::units;
 
-/// Load generator for NVMe/TCP targets: no kernel initiator, any target.
+/// Load generator for NVMe/TCP and iSCSI targets: no kernel initiator, any target.
 #[derive(Debug, Parser)]
 #[command(name = "bedplate-perf", version)]
 pub struct Cli {
@@ -21,7 +21,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Put load on one namespace and report throughput and latency.
+    /// Put load on one namespace or unit and report throughput and latency.
     Run(Box<RunArgs>),
     /// Compare two running targets in alternating rounds; prints ratios with their spread.
     Compare(Box<CompareArgs>),
@@ -64,13 +64,20 @@ pub enum Wait {
     Poll,
 }
 
-/// Which namespace, and how to reach it.
+/// Which namespace or unit, and how to reach it.
 #[derive(Args, Clone, Debug)]
 pub struct ConnectArgs {
-    /// This host's qualified name.
+    /// This host's qualified name. NVMe.
     #[arg(long, default_value = "nqn.2026-11.io.bedplate.perf:host")]
     pub hostnqn: String,
-    /// Namespace.
+    /// This initiator's name. iSCSI.
+    #[arg(
+        long,
+        value_name = "IQN",
+        default_value = "iqn.2026-11.io.bedplate.perf:host"
+    )]
+    pub initiator: String,
+    /// Namespace. NVMe.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub nsid: u32,
     /// Protect PDU headers with CRC32C.
@@ -82,6 +89,18 @@ pub struct ConnectArgs {
     /// R2Ts that the target may have open for one write.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub max_r2t: u32,
+    /// InitialR2T=Yes: no data beyond immediate data goes unasked. iSCSI.
+    #[arg(long)]
+    pub initial_r2t: bool,
+    /// ImmediateData=No: no data in the PDU of a command. iSCSI.
+    #[arg(long)]
+    pub no_immediate_data: bool,
+    /// FirstBurstLength to ask for: what may go unasked. iSCSI.
+    #[arg(long, value_name = "BYTES", default_value = "256k", value_parser = units::burst_bytes)]
+    pub first_burst: u64,
+    /// MaxBurstLength to ask for: what one R2T may ask for. iSCSI.
+    #[arg(long, value_name = "BYTES", default_value = "1M", value_parser = units::burst_bytes)]
+    pub max_burst: u64,
     /// Longest wait for a connection or an admin command.
     #[arg(long, default_value = "10s", value_parser = units::timespan)]
     pub connect_timeout: Duration,
@@ -148,10 +167,10 @@ pub struct ThreadArgs {
 /// `bedplate-perf run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// Address of the target: HOST:PORT.
-    #[arg(long, value_name = "HOST:PORT")]
+    /// The target: HOST:PORT or iscsi://HOST[:PORT][/IQN[/LUN]].
+    #[arg(long, value_name = "TARGET")]
     pub connect: String,
-    /// Subsystem; default the only one that discovery lists.
+    /// Subsystem; default the only one that discovery lists. NVMe.
     #[arg(long)]
     pub nqn: Option<String>,
     #[command(flatten)]
@@ -187,11 +206,11 @@ pub struct RunArgs {
 /// `bedplate-perf compare`.
 #[derive(Args, Clone, Debug)]
 pub struct CompareArgs {
-    /// Target to judge: HOST:PORT or HOST:PORT/NQN.
-    #[arg(long, value_name = "HOST:PORT[/NQN]")]
+    /// Target to judge: HOST:PORT[/NQN] or iscsi://HOST[:PORT][/IQN[/LUN]].
+    #[arg(long, value_name = "TARGET")]
     pub candidate: String,
-    /// Target to judge it by.
-    #[arg(long, value_name = "HOST:PORT[/NQN]")]
+    /// Target to judge it by, of either protocol.
+    #[arg(long, value_name = "TARGET")]
     pub reference: String,
     /// Case to run, such as 4k-randread-qd32; may be given more than once.
     #[arg(long = "case", value_name = "CASE")]
@@ -226,8 +245,8 @@ pub struct CompareArgs {
 /// `bedplate-perf floor`.
 #[derive(Args, Clone, Debug)]
 pub struct FloorArgs {
-    /// Target to judge: HOST:PORT or HOST:PORT/NQN. Its span is overwritten.
-    #[arg(long, value_name = "HOST:PORT[/NQN]")]
+    /// Target to judge: HOST:PORT[/NQN] or iscsi://HOST[:PORT][/IQN[/LUN]]. Its span is overwritten.
+    #[arg(long, value_name = "TARGET")]
     pub connect: String,
     /// File with the gates; default the ones that come with the program (perf/floor.toml).
     #[arg(long, value_name = "FILE")]
@@ -272,16 +291,19 @@ pub struct NullArgs {
     /// Address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     pub listen: String,
-    /// Pretended size of the namespace.
+    /// Speak iSCSI instead of NVMe/TCP.
+    #[arg(long)]
+    pub iscsi: bool,
+    /// Pretended size of the namespace or unit.
     #[arg(long, default_value = "1G", value_parser = units::size_bytes)]
     pub size: u64,
     /// Logical block in bytes.
     #[arg(long, default_value = "4096", value_parser = units::size_bytes)]
     pub block_size: u64,
-    /// In-capsule data that I/O queues take.
+    /// Data of a write that travels unasked: in-capsule data of I/O queues, FirstBurstLength.
     #[arg(long, default_value = "8k", value_parser = units::size_bytes)]
     pub in_capsule: u64,
-    /// Most data in one H2CData PDU.
+    /// Most data in one H2CData or Data-Out PDU.
     #[arg(long, default_value = "128k", value_parser = units::size_bytes)]
     pub max_h2c: u64,
     /// Core to pin the loop to.

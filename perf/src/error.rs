@@ -4,8 +4,12 @@ use std::io;
 use std::path::PathBuf;
 
 use host::HostError;
-use wire::nvme::Status;
+use wire::iscsi::text::TextError;
+use wire::iscsi::{AsyncEvent, LoginStatus, Opcode, PduError, RejectReason};
+use wire::nvme;
 use wire::tcp::{FatalStatus, PduType};
+
+use crate::queue::Status;
 
 /// Why a run could not start or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -108,9 +112,79 @@ pub enum PerfError {
     #[error("Connect was refused: {status:?}, result {result:#x}")]
     Refused {
         /// Status of Connect.
-        status: Status,
+        status: nvme::Status,
         /// Its result field.
         result: u64,
+    },
+    /// Bytes that are no valid PDU of iSCSI, or a digest that does not match.
+    #[error("malformed PDU from the target: {0}")]
+    Iscsi(#[from] PduError),
+    /// A text of iSCSI that is none.
+    #[error("malformed text from the target: {0}")]
+    Text(#[from] TextError),
+    /// A valid PDU of iSCSI that has no place in the conversation.
+    #[error("{opcode:?} for task {tag:#x}: {problem}; the target breaks the protocol")]
+    IscsiProtocol {
+        /// The PDU.
+        opcode: Opcode,
+        /// The initiator task tag it names.
+        tag: u32,
+        /// The rule it breaks.
+        problem: &'static str,
+    },
+    /// The target did not let this initiator in.
+    #[error("the login was refused: {status:?}{address}; {}", after_login(*status))]
+    Login {
+        /// Why.
+        status: LoginStatus,
+        /// Where the target is instead, after a blank, if it said so.
+        address: String,
+    },
+    /// The target answered a key with what this program cannot do.
+    #[error("the target answers {key}={value}: {problem}")]
+    Negotiation {
+        /// The key.
+        key: String,
+        /// The answer.
+        value: String,
+        /// What is wrong, and what to do.
+        problem: &'static str,
+    },
+    /// The target refused a PDU.
+    #[error("the target rejects a PDU: {reason:?}; its log should say why")]
+    Rejected {
+        /// Why.
+        reason: RejectReason,
+    },
+    /// The target tells of something after which the session is of no use.
+    #[error("the target says {event:?}; its log should say why")]
+    Event {
+        /// What.
+        event: AsyncEvent,
+    },
+    /// A SCSI command before the load failed.
+    #[error("{doing} failed with {status:?}; is it the right unit, and is it ready?")]
+    Scsi {
+        /// The command.
+        doing: &'static str,
+        /// Its status.
+        status: Status,
+    },
+    /// The unit is none that a load can be put on.
+    #[error("the unit cannot be used: {problem}")]
+    Unit {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The admin session with a target failed; the source says how.
+    #[error("{doing} at {address}: {source}")]
+    Session {
+        /// What this program was doing.
+        doing: &'static str,
+        /// The target.
+        address: String,
+        /// The reason.
+        source: Box<PerfError>,
     },
     /// A command completed with an error status.
     #[error("{what} failed with {status:?}; --max-errors N lets a run go on after N of them")]
@@ -163,6 +237,15 @@ impl PerfError {
         }
     }
 
+    /// The same error, said of what was done at `address`.
+    pub fn on_session(self, doing: &'static str, address: impl ToString) -> Self {
+        Self::Session {
+            doing,
+            address: address.to_string(),
+            source: Box::new(self),
+        }
+    }
+
     /// Exit code: 2 when the command line is wrong, 3 for wrong data, 4 for a floor that was not
     /// reached, else 1.
     pub fn exit_code(&self) -> u8 {
@@ -170,8 +253,21 @@ impl PerfError {
             Self::Option { .. } => 2,
             Self::Miscompare { .. } => 3,
             Self::FellShort { .. } => 4,
-            Self::Queue { source, .. } => source.exit_code(),
+            Self::Queue { source, .. } | Self::Session { source, .. } => source.exit_code(),
             _ => 1,
         }
+    }
+}
+
+/// What to do after a login that was refused.
+fn after_login(status: LoginStatus) -> &'static str {
+    match status {
+        LoginStatus::MOVED_TEMPORARILY | LoginStatus::MOVED_PERMANENTLY => "connect to it there",
+        LoginStatus::NOT_FOUND | LoginStatus::REMOVED => {
+            "leave out the name of the target to see which there are"
+        }
+        LoginStatus::AUTHENTICATION_FAILED => "let the name of --initiator in without a secret",
+        LoginStatus::NOT_AUTHORIZED => "let the name of --initiator in at the target",
+        _ => "the target's log should say why",
     }
 }

@@ -3,12 +3,10 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use wire::nvme::Status;
-
 use crate::access::{Access, Next};
 use crate::error::PerfError;
 use crate::pace::Pace;
-use crate::queue::{Done, Io, Kind, Queue};
+use crate::queue::{Done, Io, Kind, Queue, Status};
 use crate::stats::Stats;
 
 /// A queue at work.
@@ -33,11 +31,7 @@ pub struct Lane {
 impl Lane {
     /// One receive; completions go to `done`. True when bytes came.
     pub fn receive(&mut self, done: &mut Vec<Done>) -> Result<bool, PerfError> {
-        if self.queue.input.receive(&mut self.socket)? == 0 {
-            return Ok(false);
-        }
-        self.queue.process(done)?;
-        Ok(true)
+        self.queue.receive(&mut self.socket, done)
     }
 
     /// Counts completions that came at `now_ns`, and checks the data of verified reads.

@@ -200,7 +200,7 @@ impl Load {
         if let Some(most) = geometry.max_transfer_bytes
             && u64::from(self.io_bytes) > most
         {
-            let problem = format!("the controller takes at most {}", show_bytes(most));
+            let problem = format!("the target takes at most {}", show_bytes(most));
             return Err(PerfError::option("--bs", bs, problem));
         }
         if u32::from(self.depth) >= geometry.queue_entries {

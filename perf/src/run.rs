@@ -10,7 +10,7 @@ use crate::error::PerfError;
 use crate::lane::Lane;
 use crate::pace::Pace;
 use crate::plan::{Load, Threads, Times};
-use crate::queue::{Opening, Queue, Shape, open};
+use crate::queue::{Opening, Shape};
 use crate::stats::{Stats, Window};
 use crate::target::Target;
 use crate::worker::{Shared, Worker};
@@ -100,8 +100,6 @@ fn lane(
 ) -> Result<Lane, PerfError> {
     let load = &job.load;
     let qid = index as u16 + 1;
-    let (socket, terms) =
-        open(opening, qid).map_err(|error| error.on_queue(opening.address, qid))?;
     let shape = Shape {
         depth: load.depth,
         block_bytes: target.geometry.block_bytes,
@@ -115,15 +113,18 @@ fn lane(
     let ledger = load.verify.then(|| Ledger::new(run_id(), first, count));
     // Streams of one seed: 3 per queue, none shared.
     let random = |stream: u64| Random::new(load.seed, index as u64 * 3 + stream);
+    let (socket, queue) = opening
+        .open(qid, shape, pattern(&mut random(2), load))
+        .map_err(|error| error.on_queue(opening.address(), qid))?;
     let pace = match load.rate {
         None => Pace::Closed,
         Some(rate) => Pace::open(rate, index, queues, load.poisson.then(|| random(1))),
     };
     Ok(Lane {
-        address: opening.address,
+        address: opening.address(),
         qid,
         socket,
-        queue: Queue::new(shape, terms, pattern(&mut random(2), load)),
+        queue,
         access: Access::new(load.mix, random(0), first, count, ledger),
         pace,
         io_bytes: load.io_bytes,

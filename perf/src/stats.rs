@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
-use wire::nvme::Status;
 
 use crate::pace::Backlog;
-use crate::queue::{Done, Kind};
+use crate::queue::{Done, Kind, Status};
 
 /// Longest latency told apart; longer ones count as this.
 const LATENCY_MAX_NS: u64 = 3_600_000_000_000;
@@ -192,10 +191,7 @@ impl Stats {
 
     /// Counts a failure.
     pub fn failure(&mut self, status: Status) {
-        *self
-            .errors
-            .entry(format!("{:?}", status.code()))
-            .or_default() += 1;
+        *self.errors.entry(status.label()).or_default() += 1;
         self.error_count += 1;
     }
 
@@ -246,6 +242,8 @@ impl Stats {
 
 #[cfg(test)]
 mod tests {
+    use wire::nvme;
+
     use super::*;
     use crate::queue::Io;
 
@@ -269,7 +267,7 @@ mod tests {
         Done {
             cid: 0,
             io,
-            status: Status::SUCCESS,
+            status: nvme::Status::SUCCESS.into(),
         }
     }
 
@@ -329,7 +327,7 @@ mod tests {
         let mut two = Stats::new(window(false));
         one.success(&done(Kind::Read, 1_000), 1_100);
         two.success(&done(Kind::Read, 1_000), 1_900);
-        two.failure(Status::WRITE_FAULT.with_dnr());
+        two.failure(nvme::Status::WRITE_FAULT.with_dnr().into());
         two.turn(1_100, 1_200, true);
         two.turn(1_200, 1_500, false);
         one.merge(&two);

@@ -26,6 +26,17 @@ pub fn size_bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "must be above 0 and below 16 EiB".to_owned())
 }
 
+/// Parses the length of a burst of iSCSI in bytes.
+///
+/// Errors: a sentence that says what to write instead.
+pub fn burst_bytes(text: &str) -> Result<u64, String> {
+    let bytes = size_bytes(text)?;
+    if bytes.is_multiple_of(512) && bytes < 1 << 24 {
+        return Ok(bytes);
+    }
+    Err("must be a multiple of 512 bytes below 16 MiB".to_owned())
+}
+
 /// Parses a time: `5s`, `500ms`, `50us`, `2m`.
 ///
 /// Errors: a sentence that says what to write instead.

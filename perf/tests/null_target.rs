@@ -1,56 +1,16 @@
 //! The binary against its own null target: every option does what it says.
 
 mod common;
+#[path = "common/null.rs"]
+mod null;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::process::{Child, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use common::{perf, run, run_json, stderr};
+use null::{Null, assert_fails, ios};
 use serde_json::Value;
-
-/// A null target, killed when dropped.
-pub struct Null {
-    child: Child,
-    /// HOST:PORT.
-    pub address: String,
-}
-
-impl Null {
-    /// Starts one on a free port.
-    pub fn start(arguments: &[&str]) -> Self {
-        let mut all = vec!["null", "--time", "60s"];
-        all.extend_from_slice(arguments);
-        let mut child = perf(&all)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("a pipe");
-        BufReader::new(stdout).read_line(&mut line).expect("a line");
-        let address = line.strip_prefix("ready: nvme-tcp ").expect("a ready line");
-        let address = address.split(' ').next().expect("an address").to_owned();
-        Self { child, address }
-    }
-}
-
-impl Drop for Null {
-    fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to end.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-#[track_caller]
-fn assert_fails(output: &Output, code: i32, needle: &str) {
-    assert_eq!(output.status.code(), Some(code), "{}", stderr(output));
-    assert!(stderr(output).contains(needle), "{}", stderr(output));
-}
-
-fn ios(report: &Value, kind: &str) -> u64 {
-    report["result"]["kinds"][kind]["ios"].as_u64().unwrap_or(0)
-}
 
 #[test]
 fn reads_and_writes_of_every_size_complete() {
@@ -364,15 +324,13 @@ fn gates_that_cannot_be_are_refused_with_their_line() {
     assert_fails(&output, 2, "line 2");
 }
 
-impl Null {
-    /// Sends a signal by name.
-    fn signal(&self, name: &str) {
-        let line = format!("kill -{name} {}", self.child.id());
-        let sent = std::process::Command::new("sh")
-            .args(["-c", &line])
-            .status();
-        assert!(sent.is_ok_and(|status| status.success()), "{line}");
-    }
+/// Sends a signal by name.
+fn send_signal(null: &Null, name: &str) {
+    let line = format!("kill -{name} {}", null.child.id());
+    let sent = std::process::Command::new("sh")
+        .args(["-c", &line])
+        .status();
+    assert!(sent.is_ok_and(|status| status.success()), "{line}");
 }
 
 /// What a run says whose target gets `signal` once the load is on.
@@ -395,10 +353,10 @@ fn run_signalled(signal: &str) -> Output {
         .unwrap();
     #[expect(clippy::disallowed_methods, reason = "a real process needs real time")]
     std::thread::sleep(std::time::Duration::from_millis(1000));
-    null.signal(signal);
+    send_signal(&null, signal);
     let output = child.wait_with_output().unwrap();
     // A stopped process takes no other signal but the last one.
-    null.signal("KILL");
+    send_signal(&null, "KILL");
     output
 }
 

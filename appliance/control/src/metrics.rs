@@ -13,8 +13,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::model::{
-    CoreStatus, DeviceCounters, OperationCounters, StageLatency, Status, VolumeCounters,
-    VolumeStatus,
+    CoreStatus, DeviceCounters, IscsiCounters, OperationCounters, StageLatency, Status,
+    VolumeCounters, VolumeStatus,
 };
 
 /// Renders `status` as Prometheus (OpenMetrics) text.
@@ -35,6 +35,7 @@ impl Collector for Snapshot {
         self.appliance(&mut encoder)?;
         self.cores(&mut encoder)?;
         self.moves(&mut encoder)?;
+        self.iscsi(&mut encoder)?;
         self.pools(&mut encoder)?;
         self.devices(&mut encoder)?;
         self.operations(&mut encoder)?;
@@ -175,6 +176,66 @@ impl Snapshot {
                 ];
                 family.set(labels, here.count as f64)?;
             }
+        }
+        Ok(())
+    }
+
+    /// The iSCSI targets of the cores, where there are any.
+    fn iscsi(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        type Field = fn(&IscsiCounters) -> u64;
+        let names: Vec<String> = self.0.cores.iter().map(|c| c.index.to_string()).collect();
+        let cores = names.iter().zip(&self.0.cores);
+        let targets: Vec<(&String, &IscsiCounters)> = cores
+            .filter_map(|(name, core)| Some((name, core.iscsi.as_ref()?)))
+            .collect();
+        let gauges: [(&str, &str, Field); 2] = [
+            ("bedplate_iscsi_sessions", "iSCSI sessions", |i| i.sessions),
+            (
+                "bedplate_iscsi_connections",
+                "Connections of iSCSI sessions",
+                |i| i.connections,
+            ),
+        ];
+        for (name, help, field) in gauges {
+            let mut family = Family::gauge(encoder, name, help)?;
+            for (core, iscsi) in &targets {
+                family.set(vec![("core", core)], field(iscsi) as f64)?;
+            }
+        }
+        let counters: [(&str, &str, Field); 6] = [
+            ("logins", "iSCSI logins that succeeded", |i| i.logins),
+            ("commands", "iSCSI commands answered", |i| i.commands),
+            ("command_errors", "Of them, answered with an error", |i| {
+                i.failed
+            }),
+            ("payload_bytes", "Payload of the commands answered", |i| {
+                i.payload_bytes
+            }),
+            ("protocol_errors", "iSCSI PDUs that were rejected", |i| {
+                i.protocol_errors
+            }),
+            ("digest_errors", "Digests that did not match", |i| {
+                i.digest_errors
+            }),
+        ];
+        for (what, help, field) in counters {
+            let name = format!("bedplate_iscsi_{what}");
+            let mut family = Family::counter(encoder, &name, help)?;
+            for (core, iscsi) in &targets {
+                family.count(vec![("core", core)], field(iscsi))?;
+            }
+        }
+        let help = "iSCSI connections that ended, by reason";
+        let mut family = Family::counter(encoder, "bedplate_iscsi_closed", help)?;
+        for (core, iscsi) in &targets {
+            for (reason, count) in &iscsi.closed {
+                family.count(vec![("core", core), ("reason", reason)], *count)?;
+            }
+        }
+        let help = "iSCSI sessions that use the volume";
+        let mut family = Family::gauge(encoder, "bedplate_volume_iscsi_sessions", help)?;
+        for volume in self.0.volumes.iter().filter(|v| v.iqn.is_some()) {
+            family.set(vec![("volume", &volume.name)], volume.iscsi_sessions as f64)?;
         }
         Ok(())
     }
@@ -386,6 +447,17 @@ mod tests {
             mailbox_waits: 14,
             parks: 9,
             ops: 11,
+            iscsi: (index == 1).then(|| IscsiCounters {
+                sessions: 15,
+                connections: 16,
+                logins: 17,
+                commands: 18,
+                failed: 19,
+                payload_bytes: 20,
+                protocol_errors: 21,
+                digest_errors: 22,
+                closed: [("logout".to_owned(), 23)].into(),
+            }),
         }
     }
 
@@ -421,6 +493,8 @@ mod tests {
                 mapped_bytes: 0,
                 uuid: "u".into(),
                 nqn: "n".into(),
+                iqn: Some("i".into()),
+                iscsi_sessions: 3,
                 volatile: false,
                 core: 0,
                 connections: vec![CoreConnections { core: 1, count: 4 }],
@@ -448,6 +522,16 @@ mod tests {
             "bedplate_connection_moves_given_up_total{core=\"0\"} 13",
             "bedplate_core_mailbox_waits_total{core=\"1\"} 14",
             "bedplate_volume_connections{volume=\"demo\",core=\"1\",home=\"0\"} 4.0",
+            "bedplate_iscsi_sessions{core=\"1\"} 15.0",
+            "bedplate_iscsi_connections{core=\"1\"} 16.0",
+            "bedplate_iscsi_logins_total{core=\"1\"} 17",
+            "bedplate_iscsi_commands_total{core=\"1\"} 18",
+            "bedplate_iscsi_command_errors_total{core=\"1\"} 19",
+            "bedplate_iscsi_payload_bytes_total{core=\"1\"} 20",
+            "bedplate_iscsi_protocol_errors_total{core=\"1\"} 21",
+            "bedplate_iscsi_digest_errors_total{core=\"1\"} 22",
+            "bedplate_iscsi_closed_total{core=\"1\",reason=\"logout\"} 23",
+            "bedplate_volume_iscsi_sessions{volume=\"demo\"} 3.0",
             "bedplate_pool_ok{pool=\"main\"} 0.0",
             "bedplate_pool_volatile{pool=\"main\"} 0.0",
             "bedplate_pool_volatile{pool=\"ram\"} 1.0",

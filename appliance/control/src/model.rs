@@ -2,6 +2,8 @@
 //!
 //! Units are in the names. Every list is sorted by name, so that two answers can be compared.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The whole appliance at one moment.
@@ -54,6 +56,32 @@ pub struct CoreStatus {
     pub parks: u64,
     /// I/O operations submitted since start.
     pub ops: u64,
+    /// Its iSCSI target; none where there is no iSCSI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iscsi: Option<IscsiCounters>,
+}
+
+/// The iSCSI target of one data core, since start where nothing else is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IscsiCounters {
+    /// Sessions there are now.
+    pub sessions: u64,
+    /// Connections of these sessions.
+    pub connections: u64,
+    /// Logins that succeeded.
+    pub logins: u64,
+    /// Commands answered.
+    pub commands: u64,
+    /// Of them, answered with an error.
+    pub failed: u64,
+    /// Payload of the commands answered, both ways.
+    pub payload_bytes: u64,
+    /// PDUs that were rejected.
+    pub protocol_errors: u64,
+    /// Header and data digests that did not match.
+    pub digest_errors: u64,
+    /// Connections that ended, by reason.
+    pub closed: BTreeMap<String, u64>,
 }
 
 /// One pool.
@@ -117,6 +145,12 @@ pub struct VolumeStatus {
     pub uuid: String,
     /// NVMe Qualified Name hosts connect to.
     pub nqn: String,
+    /// Name of its iSCSI target; none where there is no iSCSI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iqn: Option<String>,
+    /// iSCSI sessions that use it now.
+    #[serde(default)]
+    pub iscsi_sessions: u64,
     /// Its pool is in memory: it keeps nothing and is gone when the server ends.
     pub volatile: bool,
     /// Index of its home core, the data core that executes its commands.
@@ -195,7 +229,7 @@ pub struct StageLatency {
 /// One address that accepts connections.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ListenerStatus {
-    /// `nvme-tcp`.
+    /// `nvme-tcp` or `iscsi`.
     pub kind: String,
     /// Bound address, port included.
     pub address: String,
@@ -233,6 +267,9 @@ pub struct ConnectInfo {
     pub name: String,
     /// NVMe Qualified Name.
     pub nqn: String,
+    /// Name of the iSCSI target; none where there is no iSCSI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iqn: Option<String>,
     /// Lines to type on the host, in order.
     pub commands: Vec<String>,
 }

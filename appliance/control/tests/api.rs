@@ -33,6 +33,8 @@ impl Appliance for InMemory {
         }
         let made = VolumeStatus {
             nqn: format!("nqn.test:{}", request.name),
+            iqn: None,
+            iscsi_sessions: 0,
             name: request.name,
             pool: request.pool.unwrap_or_default(),
             size_bytes: request.size_bytes,
@@ -63,6 +65,7 @@ impl Appliance for InMemory {
     async fn connect_info(&self, name: String) -> Result<ConnectInfo, ControlError> {
         Ok(ConnectInfo {
             nqn: format!("nqn.test:{name}"),
+            iqn: None,
             name,
             commands: vec!["x".into()],
         })

@@ -34,9 +34,13 @@ pub(crate) enum Complaint {
     Stalled,
     /// A host that fell silent.
     KeepAlive,
+    /// A login that was refused.
+    Login,
+    /// A task management function.
+    Management,
 }
 
-const KINDS: usize = Complaint::KeepAlive as usize + 1;
+const KINDS: usize = Complaint::Management as usize + 1;
 
 /// The limits of one core's target.
 #[derive(Debug, Default)]

@@ -23,6 +23,12 @@ pub enum FrontendError {
         /// Its qualified name.
         nqn: String,
     },
+    /// A target of this name is there already.
+    #[error("a target {iqn} is served already: remove it first or choose another volume name")]
+    DuplicateTarget {
+        /// Its name.
+        iqn: String,
+    },
     /// No subsystem of this name.
     #[error("no volume named {name} is served: list the volumes and use one of those names")]
     NoSuchSubsystem {

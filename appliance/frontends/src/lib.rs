@@ -11,17 +11,21 @@
 
 mod complaints;
 mod error;
+mod guests;
+mod intake;
 pub mod iscsi;
+mod listener;
 mod metrics;
 pub mod nvme_tcp;
 pub mod nvmf;
 mod options;
 pub mod reservation;
 pub mod scsi;
+mod seats;
 
 pub use error::FrontendError;
+pub use listener::Listener;
 pub use metrics::{ConnectionInfo, CounterValues, MetricsSnapshot};
-pub use nvme_tcp::listener::Listener;
 pub use nvmf::directory::Directory;
 pub use nvmf::placement::Placement;
 pub use nvmf::port::CloseReason;

@@ -43,8 +43,14 @@ pub struct CounterValues {
 impl Counters {
     #[inline]
     pub fn completed(&self, status: Status) {
+        self.ended(status.is_success());
+    }
+
+    /// A command was answered.
+    #[inline]
+    pub fn ended(&self, is_success: bool) {
         self.commands.set(self.commands.get() + 1);
-        if !status.is_success() {
+        if !is_success {
             self.failed.set(self.failed.get() + 1);
         }
     }

@@ -140,7 +140,7 @@ impl TargetOptions {
 /// The engine takes no more in one request, see [`volume::MAX_REQUEST_BYTES`].
 const MAX_IO_BYTES: u64 = volume::MAX_REQUEST_BYTES as u64;
 
-fn within(
+pub(crate) fn within(
     option: &'static str,
     value: u64,
     lowest: u64,

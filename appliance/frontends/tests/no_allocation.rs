@@ -3,22 +3,8 @@
 mod common;
 
 use common::host::{Attached, Host, Link0, attach, pattern};
-use common::{Served, serve};
+use common::serve;
 use wire::nvme::Sqe;
-
-/// Allocations on the target's core so far.
-fn allocations(served: &Served) -> u64 {
-    served.on_core(|_| async { allocations::on_this_thread() })
-}
-
-/// Allocations of `work` on the target's core, those of asking not counted.
-fn during(served: &Served, work: impl FnOnce()) -> u64 {
-    let first = allocations(served);
-    let second = allocations(served);
-    let asking = second - first;
-    work();
-    allocations(served) - second - asking
-}
 
 fn reads(io: &mut Host, rounds: u64) {
     for round in 0..rounds {
@@ -57,18 +43,18 @@ fn commands_allocate_nothing_after_warm_up() {
         }
     };
     flushes(&mut io);
-    assert_eq!(during(&served, || reads(&mut io, 500)), 0, "reads");
+    assert_eq!(served.allocations_of(|| reads(&mut io, 500)), 0, "reads");
     // The memory volume of these tests keeps each block in a box of its own.
     assert_eq!(
-        during(&served, || writes(&mut io, 500, 1)),
+        served.allocations_of(|| writes(&mut io, 500, 1)),
         500,
         "writes in the capsule"
     );
     assert_eq!(
-        during(&served, || writes(&mut io, 100, 40)),
+        served.allocations_of(|| writes(&mut io, 100, 40)),
         4000,
         "writes by R2T"
     );
-    assert_eq!(during(&served, || flushes(&mut io)), 0, "flushes");
+    assert_eq!(served.allocations_of(|| flushes(&mut io)), 0, "flushes");
     assert!(admin.run(Sqe::keep_alive(0)).status.is_success());
 }

@@ -18,6 +18,7 @@
 
 #[macro_use]
 mod macros;
+pub mod crc;
 pub mod error;
 pub mod fabrics;
 pub mod iscsi;

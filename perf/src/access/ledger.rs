@@ -126,7 +126,11 @@ mod tests {
             intended_ns: 0,
             issued_ns: 0,
         };
-        Done { cid: 0, io, status }
+        Done {
+            cid: 0,
+            io,
+            status: status.into(),
+        }
     }
 
     fn write(ledger: &mut Ledger, unit: u64, status: Status) -> Vec<u8> {

@@ -213,7 +213,7 @@ mod tests {
         let done = Done {
             cid: 0,
             io,
-            status: Status::SUCCESS,
+            status: Status::SUCCESS.into(),
         };
         access.done(&done, &[]).unwrap();
     }

@@ -9,54 +9,22 @@ mod cases;
 mod ratio;
 mod table;
 
-use std::net::SocketAddr;
-
 use serde::Serialize;
 
 pub use cases::Case;
 pub use cases::parse as parse_case;
 pub use ratio::Ratio;
 
-use crate::cli::{self, CompareArgs, ConnectArgs, Output};
+use crate::cli::{CompareArgs, ConnectArgs, Output};
 use crate::error::PerfError;
 use crate::output::{Machine, TargetFacts, all_latencies, to_json};
 use crate::plan::{Load, Threads, Times};
 use crate::run::{Job, run as run_job};
 use crate::stats::Stats;
-use crate::target::Target;
+use crate::target::{Place, Target};
 
 /// Version of the JSON schema.
 const SCHEMA: u32 = 1;
-
-/// A target as it is named on the command line.
-#[derive(Clone, Debug)]
-pub struct Side {
-    /// Where it is.
-    pub address: SocketAddr,
-    nqn: Option<String>,
-}
-
-impl Side {
-    /// Parses HOST:PORT or HOST:PORT/NQN.
-    ///
-    /// Errors: `Option`.
-    pub fn new(option: &'static str, text: &str) -> Result<Self, PerfError> {
-        let (address, nqn) = match text.split_once('/') {
-            Some((address, nqn)) => (address, Some(nqn.to_owned())),
-            None => (text, None),
-        };
-        let address =
-            cli::resolve(address).map_err(|problem| PerfError::option(option, text, problem))?;
-        Ok(Self { address, nqn })
-    }
-
-    /// Connects its admin queue.
-    ///
-    /// Errors: `Admin`, `Option`.
-    pub fn connect(&self, link: &ConnectArgs) -> Result<Target, PerfError> {
-        Target::connect(self.address, self.nqn.as_deref(), link)
-    }
-}
 
 /// The whole comparison.
 #[derive(Clone, Debug, Serialize)]
@@ -130,8 +98,8 @@ impl Figures {
 pub fn run(args: &CompareArgs) -> Result<(), PerfError> {
     let cases = cases::collect(args)?;
     let sides = [
-        Side::new("--candidate", &args.candidate)?,
-        Side::new("--reference", &args.reference)?,
+        Place::new("--candidate", &args.candidate)?,
+        Place::new("--reference", &args.reference)?,
     ];
     let threads = Threads::new(&args.threads)?;
     let facts = [facts(&sides[0], &args.link)?, facts(&sides[1], &args.link)?];
@@ -139,14 +107,14 @@ pub fn run(args: &CompareArgs) -> Result<(), PerfError> {
     let span = args.span.unwrap_or(smaller);
     let jobs = jobs(args, &cases, &threads, span)?;
     if args.fill {
-        if args.link.nsid != 1 {
+        if args.link.nsid != 1 && sides.iter().any(|side| !side.is_iscsi()) {
             let problem =
                 "--fill knows namespace 1 only: fill the namespaces before, and leave it out";
             return Err(PerfError::option("--nsid", args.link.nsid, problem));
         }
         for side in &sides {
-            eprintln!("filling {}", side.address);
-            side.connect(&args.link)?.fill(span)?;
+            eprintln!("filling {}", side.address());
+            Target::connect(side, &args.link)?.fill(span)?;
         }
     }
     let results = rounds(args, &sides, &jobs)?;
@@ -167,8 +135,8 @@ pub fn run(args: &CompareArgs) -> Result<(), PerfError> {
     Ok(())
 }
 
-fn facts(side: &Side, link: &ConnectArgs) -> Result<TargetFacts, PerfError> {
-    Ok(TargetFacts::of(&side.connect(link)?))
+fn facts(side: &Place, link: &ConnectArgs) -> Result<TargetFacts, PerfError> {
+    Ok(TargetFacts::of(&Target::connect(side, link)?))
 }
 
 /// What a case comes to.
@@ -205,7 +173,7 @@ fn jobs(
 /// Runs all cases in each round, so that a drift of the machine meets all of them alike.
 fn rounds(
     args: &CompareArgs,
-    sides: &[Side; 2],
+    sides: &[Place; 2],
     jobs: &[(String, Job)],
 ) -> Result<Vec<CaseResult>, PerfError> {
     let mut figures: Vec<Vec<[Figures; 2]>> = vec![Vec::new(); jobs.len()];
@@ -227,12 +195,12 @@ fn rounds(
 
 /// Runs both sides; gives candidate and reference in this order whichever ran first.
 fn pair(
-    sides: &[Side; 2],
+    sides: &[Place; 2],
     link: &ConnectArgs,
     job: &Job,
     reversed: bool,
 ) -> Result<[Figures; 2], PerfError> {
-    let one = |side: &Side| measure(side, link, job);
+    let one = |side: &Place| measure(side, link, job);
     let [candidate, reference] = sides;
     if reversed {
         let reference = one(reference)?;
@@ -244,8 +212,8 @@ fn pair(
 /// Runs a job on one target.
 ///
 /// Errors: everything that ends a run.
-pub fn measure(side: &Side, link: &ConnectArgs, job: &Job) -> Result<Figures, PerfError> {
-    let mut target = side.connect(link)?;
+pub fn measure(side: &Place, link: &ConnectArgs, job: &Job) -> Result<Figures, PerfError> {
+    let mut target = Target::connect(side, link)?;
     let outcome = run_job(&mut target, job, &mut |_, _| {})?;
     Ok(Figures::of_stats(&outcome.stats, outcome.seconds))
 }

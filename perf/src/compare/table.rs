@@ -14,10 +14,10 @@ pub fn render(comparison: &Comparison) -> String {
     let mut text = format!(
         "candidate {} {} ({})\nreference {} {} ({})\n{}, {} cores, kernel {}, load {}\n",
         candidate.address,
-        candidate.nqn,
+        candidate.name,
         candidate.model,
         reference.address,
-        reference.nqn,
+        reference.name,
         reference.model,
         comparison.machine.cpu,
         comparison.machine.cores,

@@ -15,11 +15,12 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use crate::cli::{FloorArgs, Output};
-use crate::compare::{Figures, Ratio, Side, job, measure, parse_case};
+use crate::compare::{Figures, Ratio, job, measure, parse_case};
 use crate::error::PerfError;
 use crate::output::{Machine, TargetFacts, to_json};
 use crate::plan::Threads;
 use crate::run::Job;
+use crate::target::{Place, Target};
 use baseline::{Baseline, Level};
 use gates::{Against, Gate};
 use raw::RawJob;
@@ -48,8 +49,8 @@ pub fn run(args: &FloorArgs) -> Result<(), PerfError> {
         .map(|path| Baseline::load(path, &machine))
         .transpose()?;
     let gates = gates::load(args.gates.as_deref())?;
-    let target = Side::new("--connect", &args.connect)?;
-    let facts = TargetFacts::of(&target.connect(&args.link)?);
+    let target = Place::new("--connect", &args.connect)?;
+    let facts = TargetFacts::of(&Target::connect(&target, &args.link)?);
     // What is to be stored for a baseline is measured even when there is none yet.
     let applies = |gate: &&Gate| {
         let stored_for = args.save.is_some() && gate.against == Against::Baseline;
@@ -82,7 +83,7 @@ pub fn run(args: &FloorArgs) -> Result<(), PerfError> {
 type Measured = BTreeMap<String, Vec<Round>>;
 
 /// Why a gate cannot be measured here.
-fn why_not(args: &FloorArgs, gate: &Gate, target: &Side) -> Option<String> {
+fn why_not(args: &FloorArgs, gate: &Gate, target: &Place) -> Option<String> {
     match gate.against {
         Against::Loopback => None,
         Against::Raw if args.raw.is_none() => Some("no --raw FILE was given".to_owned()),
@@ -92,7 +93,7 @@ fn why_not(args: &FloorArgs, gate: &Gate, target: &Side) -> Option<String> {
         Against::Raw | Against::Baseline => None,
         Against::Hardware => {
             let (needed, found) = (gate.nic_gbit.unwrap_or(u32::MAX), nic::fastest_gbit());
-            if target.address.ip().is_loopback() {
+            if target.address().ip().is_loopback() {
                 return Some("the target is on this machine".to_owned());
             }
             (found < needed).then(|| format!("needs {needed} Gbit/s, the fastest card has {found}"))
@@ -104,7 +105,7 @@ fn measure_all(
     args: &FloorArgs,
     gates: &[Gate],
     cases: &[String],
-    sides: [&Side; 2],
+    sides: [&Place; 2],
 ) -> Result<Measured, PerfError> {
     let mut measured = Measured::new();
     for round in 0..args.rounds {
@@ -126,7 +127,7 @@ fn measure_all(
 fn one_round(
     args: &FloorArgs,
     case: &str,
-    [target, null]: [&Side; 2],
+    [target, null]: [&Place; 2],
     with_raw: bool,
     reversed: bool,
 ) -> Result<Round, PerfError> {
@@ -143,7 +144,7 @@ fn one_round(
         .map(Some),
         _ => Ok(None),
     };
-    let run = |side: &Side, job: &Job| measure(side, &args.link, job);
+    let run = |side: &Place, job: &Job| measure(side, &args.link, job);
     if reversed {
         let (raw, loopback) = (raw()?, run(null, &job)?);
         let target = run(target, &job)?;
@@ -188,7 +189,7 @@ fn levels(measured: &Measured) -> BTreeMap<String, Level> {
 fn find(
     args: &FloorArgs,
     gate: &Gate,
-    target: &Side,
+    target: &Place,
     measured: &Measured,
     stored: Option<&Baseline>,
 ) -> Result<Found, String> {
@@ -230,7 +231,7 @@ fn find(
 #[derive(Debug)]
 struct Null {
     child: Child,
-    side: Side,
+    side: Place,
 }
 
 impl Null {
@@ -248,6 +249,10 @@ impl Null {
         command.args(["--size", &facts.size_bytes.to_string()]);
         command.args(["--block-size", &facts.block_bytes.to_string()]);
         command.args(["--in-capsule", &capsule.to_string()]);
+        let is_iscsi = facts.iqn.is_some();
+        if is_iscsi {
+            command.arg("--iscsi");
+        }
         if let Some(core) = args.null_core {
             command.args(["--core", &core.to_string()]);
         }
@@ -260,7 +265,9 @@ impl Null {
         }
         // Its own words about what is wrong went to standard error.
         let address = line.split(' ').nth(2).unwrap_or("(no address)");
-        Side::new("--null-core", address).map(|side| Self { child, side })
+        let scheme = if is_iscsi { "iscsi://" } else { "" };
+        let place = format!("{scheme}{address}");
+        Place::new("--null-core", &place).map(|side| Self { child, side })
     }
 }
 

@@ -162,6 +162,6 @@ fn done(kind: Kind, start_ns: u64) -> Done {
     Done {
         cid: 0,
         io,
-        status: Status::SUCCESS,
+        status: Status::SUCCESS.into(),
     }
 }

@@ -20,7 +20,7 @@ use crate::queue::{Input, Output};
 /// Most bytes of one command: what reads are answered from.
 const IO_BYTES_MAX: usize = 16 << 20;
 /// Bytes of answers waiting to be sent, above which nothing more is received.
-const UNSENT_MAX: usize = 64 << 20;
+pub const UNSENT_MAX: usize = 64 << 20;
 
 /// What to do about an I/O command.
 #[derive(Debug)]
@@ -52,15 +52,8 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that was just accepted.
-    pub fn new(socket: TcpStream, disguise: Disguise) -> Result<Self, PerfError> {
-        let prepared = socket
-            .set_nonblocking(true)
-            .and_then(|()| socket.set_nodelay(true));
-        prepared.map_err(|source| PerfError::Socket {
-            doing: "accepting",
-            source,
-        })?;
-        Ok(Self {
+    pub fn new(socket: TcpStream, disguise: Disguise) -> Self {
+        Self {
             socket,
             disguise,
             link: Link::new(Receiver::Controller),
@@ -73,7 +66,7 @@ impl Connection {
             content: Vec::new(),
             skip: 0,
             grants: Vec::new(),
-        })
+        }
     }
 
     /// True for a connection that is not an I/O queue: it may be looked at less often.

@@ -7,9 +7,10 @@
 
 mod admin;
 mod connection;
+mod iscsi;
 
 use std::io::ErrorKind;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::cli::{self, NullArgs};
@@ -32,12 +33,53 @@ pub struct Disguise {
     pub block_bytes: u32,
     /// Size in blocks.
     pub blocks: u64,
-    /// In-capsule data of I/O queues in bytes.
+    /// In-capsule data of I/O queues, or FirstBurstLength, in bytes.
     pub capsule_bytes: u32,
-    /// MAXH2CDATA in bytes.
+    /// MAXH2CDATA or MaxRecvDataSegmentLength in bytes.
     pub max_h2c_bytes: u32,
     /// Port, for the discovery log.
     pub port: u16,
+    /// Speaks iSCSI.
+    pub is_iscsi: bool,
+}
+
+/// A connection of either protocol.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one for each connection")]
+enum Peer {
+    Nvme(Connection),
+    Iscsi(iscsi::Connection),
+}
+
+impl Peer {
+    fn new(socket: TcpStream, disguise: Disguise) -> Result<Self, PerfError> {
+        let prepared = socket
+            .set_nonblocking(true)
+            .and_then(|()| socket.set_nodelay(true));
+        prepared.map_err(|source| PerfError::Socket {
+            doing: "accepting",
+            source,
+        })?;
+        Ok(if disguise.is_iscsi {
+            Self::Iscsi(iscsi::Connection::new(socket, disguise))
+        } else {
+            Self::Nvme(Connection::new(socket, disguise))
+        })
+    }
+
+    fn is_quiet(&self) -> bool {
+        match self {
+            Self::Nvme(connection) => connection.is_quiet(),
+            Self::Iscsi(connection) => connection.is_quiet(),
+        }
+    }
+
+    fn turn(&mut self) -> Result<bool, PerfError> {
+        match self {
+            Self::Nvme(connection) => connection.turn(),
+            Self::Iscsi(connection) => connection.turn(),
+        }
+    }
 }
 
 /// Serves until the time is over, or for ever. Prints one `ready:` line with the address.
@@ -56,7 +98,8 @@ pub fn run(args: &NullArgs) -> Result<(), PerfError> {
         .map_err(system("listening"))?;
     let local = listener.local_addr().map_err(system("listening"))?;
     let disguise = disguise(args, local.port())?;
-    println!("ready: nvme-tcp {local} (null target: keeps nothing)");
+    let protocol = if args.iscsi { "iscsi" } else { "nvme-tcp" };
+    println!("ready: {protocol} {local} (null target: keeps nothing)");
     let deadline = args.time.map(|time| Instant::now() + time);
     serve(&listener, disguise, deadline)
 }
@@ -78,6 +121,7 @@ fn disguise(args: &NullArgs, port: u16) -> Result<Disguise, PerfError> {
         capsule_bytes: small("--in-capsule", args.in_capsule)?,
         max_h2c_bytes: small("--max-h2c", args.max_h2c)?,
         port,
+        is_iscsi: args.iscsi,
     })
 }
 
@@ -86,7 +130,7 @@ fn serve(
     disguise: Disguise,
     deadline: Option<Instant>,
 ) -> Result<(), PerfError> {
-    let mut connections: Vec<Connection> = Vec::new();
+    let mut connections: Vec<Peer> = Vec::new();
     let (mut turn, mut empty_turns) = (0u32, 0u32);
     loop {
         turn = turn.wrapping_add(1);
@@ -115,7 +159,7 @@ fn serve(
 }
 
 /// Whether something came; `None` when the connection is to be dropped.
-fn turn_or_drop(connection: &mut Connection) -> Option<bool> {
+fn turn_or_drop(connection: &mut Peer) -> Option<bool> {
     match connection.turn() {
         Ok(worked) => Some(worked),
         Err(PerfError::Closed { .. }) => None,
@@ -129,11 +173,11 @@ fn turn_or_drop(connection: &mut Connection) -> Option<bool> {
 fn accept(
     listener: &TcpListener,
     disguise: Disguise,
-    connections: &mut Vec<Connection>,
+    connections: &mut Vec<Peer>,
 ) -> Result<bool, PerfError> {
     match listener.accept() {
         Ok((socket, _)) if connections.len() < CONNECTIONS_MAX => {
-            connections.push(Connection::new(socket, disguise)?);
+            connections.push(Peer::new(socket, disguise)?);
             Ok(true)
         }
         Ok(_) => Ok(false),

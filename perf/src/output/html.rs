@@ -27,7 +27,7 @@ pub fn render(report: &Report, stats: &Stats) -> String {
         String::from("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
     let title = escape(&format!(
         "{} at {}",
-        report.target.nqn, report.target.address
+        report.target.name, report.target.address
     ));
     let _ = write!(
         page,

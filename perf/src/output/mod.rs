@@ -19,7 +19,7 @@ use crate::cli::{self, Output, RunArgs};
 use crate::error::PerfError;
 use crate::plan::{Load, Threads, Times};
 use crate::run::{Job, Outcome, run as run_job};
-use crate::target::Target;
+use crate::target::{Name, Place, Target};
 use crate::units::show_rate;
 
 /// Version of the JSON schema.
@@ -47,8 +47,20 @@ pub struct Report {
 pub struct TargetFacts {
     /// Address.
     pub address: String,
-    /// Subsystem.
-    pub nqn: String,
+    /// `nvme-tcp` or `iscsi`.
+    pub protocol: &'static str,
+    /// NVMe: the subsystem.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nqn: Option<String>,
+    /// iSCSI: the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iqn: Option<String>,
+    /// iSCSI: the unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lun: Option<u16>,
+    /// What it is called, for people.
+    #[serde(skip)]
+    pub name: String,
     /// Model.
     pub model: String,
     /// Serial number.
@@ -57,9 +69,9 @@ pub struct TargetFacts {
     pub firmware: String,
     /// Logical block in bytes.
     pub block_bytes: u32,
-    /// Size of the namespace in bytes.
+    /// Size of the namespace or unit in bytes.
     pub size_bytes: u64,
-    /// Data that fits into an I/O command capsule, in bytes.
+    /// Data of a write that travels without being asked for, in bytes.
     pub capsule_bytes: u32,
 }
 
@@ -67,9 +79,17 @@ impl TargetFacts {
     /// What `target` says of itself.
     pub fn of(target: &Target) -> Self {
         let geometry = &target.geometry;
+        let (protocol, nqn, iqn, lun) = match target.name.clone() {
+            Name::Nvme { nqn } => ("nvme-tcp", Some(nqn), None, None),
+            Name::Iscsi { iqn, lun } => ("iscsi", None, Some(iqn), Some(lun)),
+        };
         Self {
             address: target.address.to_string(),
-            nqn: target.nqn.clone(),
+            protocol,
+            nqn,
+            iqn,
+            lun,
+            name: target.name.to_string(),
             model: target.model.clone(),
             serial: target.serial.clone(),
             firmware: target.firmware.clone(),
@@ -153,9 +173,7 @@ impl LoadFacts {
 /// Errors: everything that ends a run; `File` when the report cannot be written.
 pub fn run(args: &RunArgs) -> Result<(), PerfError> {
     let job = job(args)?;
-    let address = cli::resolve(&args.connect)
-        .map_err(|problem| PerfError::option("--connect", &args.connect, problem))?;
-    let mut target = Target::connect(address, args.nqn.as_deref(), &args.link)?;
+    let mut target = Target::connect(&place(args)?, &args.link)?;
     let load = LoadFacts::of(&job, &target, &args.link)?;
     let outcome = with_progress(args, &mut target, &job)?;
     let report = Report {
@@ -178,6 +196,21 @@ pub fn run(args: &RunArgs) -> Result<(), PerfError> {
         })?;
     }
     Ok(())
+}
+
+/// The target of a run.
+fn place(args: &RunArgs) -> Result<Place, PerfError> {
+    let mut place = Place::new("--connect", &args.connect)?;
+    if let Some(given) = &args.nqn {
+        match &mut place {
+            Place::Nvme { nqn, .. } if nqn.is_none() => *nqn = Some(given.clone()),
+            _ => {
+                let problem = "the target has its name in --connect";
+                return Err(PerfError::option("--nqn", given, problem));
+            }
+        }
+    }
+    Ok(place)
 }
 
 /// A value of this crate as JSON.

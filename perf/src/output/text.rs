@@ -37,11 +37,16 @@ pub fn render(report: &Report) -> String {
 pub fn head(report: &Report) -> String {
     let (target, load) = (&report.target, &report.load);
     let mut text = format!(
-        "{} at {} ({}, {} namespace, {} B blocks)\n",
-        target.nqn,
+        "{} at {} ({}, {} {}, {} B blocks)\n",
+        target.name,
         target.address,
         target.model,
         show_bytes(target.size_bytes),
+        if target.iqn.is_some() {
+            "unit"
+        } else {
+            "namespace"
+        },
         target.block_bytes
     );
     let _ = write!(

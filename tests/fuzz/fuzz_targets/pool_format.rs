@@ -37,7 +37,11 @@ fn seal(block: &mut Block, offset: usize) -> u32 {
 fn node(mut block: Block) {
     let crc = seal(&mut block, NODE_CRC);
     let u32_at = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| block[at + i]));
-    let pointer = NodePointer { block: 1, crc, generation_low: u32_at(40) };
+    let pointer = NodePointer {
+        block: 1,
+        crc,
+        generation_low: u32_at(40),
+    };
     let identity = NodeIdentity {
         level: u32_at(8) as u16,
         layer: u32_at(12),

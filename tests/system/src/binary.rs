@@ -1,8 +1,9 @@
 //! The binary under test, run to its end.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -76,13 +77,9 @@ impl Binary {
     /// A process that dies with the thread that starts it: a test that is killed leaves nothing.
     #[must_use]
     pub fn command(&self, directory: &Path, arguments: &[&str]) -> Command {
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(&self.path)
-            .args(arguments);
-        command.current_dir(directory).stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut command = mortal(&self.path);
+        command.args(arguments);
+        command.current_dir(directory);
         command.env_remove("BEDPLATE_SOCKET");
         command
     }
@@ -91,21 +88,42 @@ impl Binary {
     #[must_use]
     pub fn run(&self, directory: &Path, arguments: &[&str]) -> Finished {
         let line = format!("bedplate {}", arguments.join(" "));
-        let mut child = self
-            .command(directory, arguments)
-            .spawn()
-            .expect("setpriv runs");
-        let stdout = drain(child.stdout.take());
-        let stderr = drain(child.stderr.take());
-        let code = wait(&mut child, &line);
-        let stdout = stdout.join().expect("reader of stdout");
-        let stderr = stderr.join().expect("reader of stderr");
-        Finished {
-            code,
-            stdout,
-            stderr,
-            line,
-        }
+        run_to_end(self.command(directory, arguments), line, LIMIT)
+            .unwrap_or_else(|killed| panic!("killed after {} s: {killed}", LIMIT.as_secs()))
+    }
+}
+
+/// A program that dies with the thread that starts it, with pipes for its output.
+#[must_use]
+pub fn mortal(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command.stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs a command to its end, or kills it after `limit`: then what it said until then is the
+/// error. `line` names it in messages.
+pub fn run_to_end(
+    mut command: Command,
+    line: String,
+    limit: Duration,
+) -> Result<Finished, Finished> {
+    let mut child = command.spawn().expect("setpriv runs");
+    let stdout = drain(child.stdout.take());
+    let stderr = drain(child.stderr.take());
+    let ended = wait(&mut child, limit);
+    let finished = Finished {
+        code: ended.and_then(|status| status.code()),
+        stdout: stdout.join().expect("reader of stdout"),
+        stderr: stderr.join().expect("reader of stderr"),
+        line,
+    };
+    if ended.is_some() {
+        Ok(finished)
+    } else {
+        Err(finished)
     }
 }
 
@@ -120,15 +138,16 @@ fn drain(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
     })
 }
 
-fn wait(child: &mut Child, line: &str) -> Option<i32> {
-    let deadline = Instant::now() + LIMIT;
+/// Its end; `None` when it had to be killed.
+fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait().expect("the child can be waited for") {
-            return status.code();
+            return Some(status);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
     child.kill().expect("the child can be killed");
     child.wait().expect("the child can be waited for");
-    panic!("{line}: no end after {} s; killed", LIMIT.as_secs());
+    None
 }

@@ -19,18 +19,39 @@ const EMPTY_CAPTURE_BYTES: u64 = 700;
 /// dumpcap hands on what it has several times a second.
 const QUIET_TIME: Duration = Duration::from_millis(1200);
 
+/// How tshark calls what it is to find on the port, and what it has to check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    name: &'static str,
+    preferences: &'static [&'static str],
+}
+
+/// NVMe/TCP.
+pub const NVME_TCP: Protocol = Protocol {
+    name: "nvme-tcp",
+    preferences: &["nvme-tcp.check_hdgst:TRUE", "nvme-tcp.check_ddgst:TRUE"],
+};
+
+/// iSCSI; its digests are checked without being asked for.
+pub const ISCSI: Protocol = Protocol {
+    name: "iscsi",
+    // Longer data segments would be taken for something else.
+    preferences: &["iscsi.bogus_pdu_max_data_len:1048576"],
+};
+
 /// A capture that runs.
 #[derive(Debug)]
 pub struct Capture {
     tshark: Child,
     file: PathBuf,
     port: u16,
+    protocol: Protocol,
 }
 
 impl Capture {
     /// Starts to capture TCP port `port` on loopback into `directory`.
     #[must_use]
-    pub fn start(directory: &Path, port: u16) -> Self {
+    pub fn start(directory: &Path, port: u16, protocol: Protocol) -> Self {
         let file = directory.join("traffic.pcapng");
         let filter = format!("tcp port {port}");
         let arguments = [
@@ -46,7 +67,12 @@ impl Capture {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let tshark = command.spawn().expect("setpriv runs");
-        let mut capture = Self { tshark, file, port };
+        let mut capture = Self {
+            tshark,
+            file,
+            port,
+            protocol,
+        };
         capture.wait_started();
         capture
     }
@@ -117,6 +143,7 @@ impl Capture {
         Dissection {
             file: self.file.clone(),
             port: self.port,
+            protocol: self.protocol,
             server: None,
         }
     }
@@ -135,6 +162,7 @@ impl Drop for Capture {
 pub struct Dissection {
     file: PathBuf,
     port: u16,
+    protocol: Protocol,
     server: Option<Server>,
 }
 
@@ -174,16 +202,13 @@ impl Dissection {
     }
 
     fn tshark(&self, arguments: &[&str]) -> String {
+        let Protocol { name, preferences } = self.protocol;
+        let decode = format!("tcp.port=={},{name}", self.port);
         let output = Command::new("tshark")
             .arg("-r")
             .arg(&self.file)
-            .args(["-d", &format!("tcp.port=={},nvme-tcp", self.port)])
-            .args([
-                "-o",
-                "nvme-tcp.check_hdgst:TRUE",
-                "-o",
-                "nvme-tcp.check_ddgst:TRUE",
-            ])
+            .args(["-d", &decode])
+            .args(preferences.iter().flat_map(|value| ["-o", value]))
             .args(arguments)
             .output()
             .expect("tshark runs");

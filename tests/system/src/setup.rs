@@ -20,6 +20,12 @@ pub fn nqn(volume: &str) -> String {
     format!("nqn.2026-11.io.bedplate:{volume}")
 }
 
+/// The iSCSI name of a volume's target.
+#[must_use]
+pub fn iqn(volume: &str) -> String {
+    format!("iqn.2026-11.io.bedplate:{volume}")
+}
+
 /// One `[[pool]]`.
 #[derive(Clone, Debug)]
 pub struct PoolSpec {
@@ -62,6 +68,10 @@ pub struct Setup {
     pub reactor: Vec<String>,
     /// Lines below `[nvme_tcp]`, the address not among them.
     pub nvme_tcp: Vec<String>,
+    /// Addresses of the iSCSI listener, each a target portal group; without any, no section.
+    pub iscsi: Vec<SocketAddr>,
+    /// Lines below `[iscsi]`, the addresses not among them.
+    pub iscsi_lines: Vec<String>,
     /// Text of the configuration in place of what the other fields say.
     pub text: Option<String>,
 }
@@ -79,6 +89,8 @@ impl Setup {
             volumes: Vec::new(),
             reactor: vec!["memory = \"128MiB\"".to_owned()],
             nvme_tcp: Vec::new(),
+            iscsi: Vec::new(),
+            iscsi_lines: Vec::new(),
             text: None,
         }
     }
@@ -125,6 +137,19 @@ impl Setup {
             block_bytes,
         });
         self
+    }
+
+    /// Serves iSCSI on so many addresses.
+    #[must_use]
+    pub fn iscsi(mut self, portals: usize) -> Self {
+        self.iscsi = (0..portals).map(|_| free_address()).collect();
+        self
+    }
+
+    /// The URL of a volume's only logical unit, by the first portal.
+    #[must_use]
+    pub fn iscsi_url(&self, volume: &str) -> String {
+        format!("iscsi://{}/{}/0", self.iscsi[0], iqn(volume))
     }
 
     /// The directory that commands run in.
@@ -192,6 +217,12 @@ impl Setup {
         let mut nvme_tcp = vec![listen];
         nvme_tcp.extend(self.nvme_tcp.iter().cloned());
         text += &section("[nvme_tcp]", &nvme_tcp);
+        if !self.iscsi.is_empty() {
+            let addresses: Vec<String> = self.iscsi.iter().map(|a| format!("\"{a}\"")).collect();
+            let mut iscsi = vec![format!("listen = [{}]", addresses.join(", "))];
+            iscsi.extend(self.iscsi_lines.iter().cloned());
+            text += &section("[iscsi]", &iscsi);
+        }
         let _ = write!(text, "[control]\nsocket = \"{CONTROL_SOCKET}\"\n");
         let _ = write!(text, "[metrics]\nlisten = \"{}\"\n", self.metrics);
         text

@@ -1,7 +1,7 @@
 //! An independent decoder looks at the traffic: no malformed PDU, no bad digest.
 
 use host::{Controller, Host, HostOptions, IoQueue};
-use system_tests::capture::{Capture, Dissection};
+use system_tests::capture::{Capture, Dissection, NVME_TCP};
 use system_tests::{Random, Server, Setup, nqn};
 use wire::nvme::Status;
 use wire::nvme::command::Identify;
@@ -142,7 +142,7 @@ fn talk_captured(turns: &[(&str, HostOptions)]) -> Dissection {
         .volume("demo", "64MiB", 4096)
         .volume("small", "64MiB", 512);
     let mut server = Server::start(setup);
-    let capture = Capture::start(server.setup.directory(), server.address().port());
+    let capture = Capture::start(server.setup.directory(), server.address().port(), NVME_TCP);
     for (volume, options) in turns {
         talk(&server, volume, options.clone());
     }

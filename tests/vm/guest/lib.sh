@@ -41,6 +41,11 @@ die() {
         [ -e "$controller/state" ] || continue
         echo "$controller $(cat "$controller/subsysnqn") $(cat "$controller/state")"
     done
+    for session in /sys/class/iscsi_session/session*; do
+        [ -e "$session/state" ] || continue
+        echo "${session##*/} $(cat "$session/targetname") $(cat "$session/state")"
+    done
+    tail -n 20 /run/iscsid.log 2>/dev/null
     echo "--- the kernel's last words"
     dmesg | tail -n 40
     exit 1

@@ -31,5 +31,5 @@ mod vm;
 pub use console::{Console, ConsoleEvent};
 pub use error::{Error, Result};
 pub use session::{Kind, Session};
-pub use target::{Target, Volume};
+pub use target::{Iscsi, Target, Volume};
 pub use vm::{Disk, Hardware, Vm};

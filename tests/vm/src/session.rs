@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::target::{Target, Volume};
+use crate::target::{Iscsi, Target, Volume};
 use crate::time::pause;
 use crate::{Result, Vm, paths};
 
@@ -30,6 +30,10 @@ const VOLUMES: [Volume; 3] = [
     },
 ];
 
+/// The secrets that `guest/iscsi-lib.sh` knows.
+const SECRETS: &str = "[[initiator]]\nuser = \"vm\"\nsecret = \"open-sesame-17\"\n\n\
+                       [target]\nuser = \"bedplate\"\nsecret = \"sesame-answers-18\"\n";
+
 /// Which target the guest drives.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
@@ -37,14 +41,17 @@ pub enum Kind {
     Bedplate,
     /// The kernel's own target inside the guest: tells a wrong script from a wrong target.
     Nvmet,
+    /// The same for scripts about iSCSI: Debian's tgtd inside the guest.
+    Tgt,
 }
 
 impl Kind {
-    /// [`Kind::Nvmet`] when `BEDPLATE_VM_TARGET=nvmet` asks for it, else [`Kind::Bedplate`].
+    /// What `BEDPLATE_VM_TARGET` asks for, `nvmet` or `tgt`; else [`Kind::Bedplate`].
     #[must_use]
     pub fn from_environment() -> Self {
         match std::env::var("BEDPLATE_VM_TARGET").as_deref() {
             Ok("nvmet") => Self::Nvmet,
+            Ok("tgt") => Self::Tgt,
             _ => Self::Bedplate,
         }
     }
@@ -67,10 +74,28 @@ impl Session {
     /// # Errors
     /// When anything the test needs is missing, or the target does not start.
     pub fn start(name: &str, extra: &[String], limit: Duration) -> Result<Self> {
+        Self::start_serving(name, extra, limit, &Iscsi::default())
+    }
+
+    /// The same with a target that serves iSCSI as well: by two portals, which the script gets
+    /// told of.
+    ///
+    /// # Errors
+    /// As [`Session::start`].
+    pub fn start_iscsi(name: &str, extra: &[String], limit: Duration, chap: bool) -> Result<Self> {
+        let iscsi = Iscsi {
+            portals: 2,
+            secrets: chap.then_some(SECRETS),
+        };
+        Self::start_serving(name, extra, limit, &iscsi)
+    }
+
+    fn start_serving(name: &str, extra: &[String], limit: Duration, iscsi: &Iscsi) -> Result<Self> {
         let dir = paths::run_dir(name)?;
-        let target = match Kind::from_environment() {
-            Kind::Bedplate => Some(Target::start(&dir, &VOLUMES, VOLUME_BYTES)?),
-            Kind::Nvmet => None,
+        let kind = Kind::from_environment();
+        let target = match kind {
+            Kind::Bedplate => Some(Target::start(&dir, &VOLUMES, VOLUME_BYTES, iscsi)?),
+            Kind::Nvmet | Kind::Tgt => None,
         };
         let mut arguments = vec![
             format!("VOL_4K={}", VOLUMES[0].name),
@@ -82,7 +107,11 @@ impl Session {
             Some(target) => {
                 arguments.push("TARGET=bedplate".to_owned());
                 arguments.push(format!("PORT={}", target.address().port()));
+                for (number, portal) in (1..).zip(target.portals()) {
+                    arguments.push(format!("PORTAL_{number}={}", portal.port()));
+                }
             }
+            None if kind == Kind::Tgt => arguments.push("TARGET=tgt".to_owned()),
             None => arguments.push("TARGET=nvmet".to_owned()),
         }
         arguments.extend_from_slice(extra);

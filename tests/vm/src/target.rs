@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -32,12 +33,22 @@ pub struct Volume {
     pub allow_hosts: &'static [&'static str],
 }
 
+/// What the target serves beside NVMe/TCP.
+#[derive(Clone, Debug, Default)]
+pub struct Iscsi {
+    /// How many portals, each a target portal group; none means no iSCSI.
+    pub portals: usize,
+    /// Text of the file with the secrets of CHAP.
+    pub secrets: Option<&'static str>,
+}
+
 /// A target that can be killed and started again on the same port and pool.
 #[derive(Debug)]
 pub struct Target {
     binary: PathBuf,
     dir: PathBuf,
     address: SocketAddr,
+    portals: Vec<SocketAddr>,
     socket: PathBuf,
     running: Option<Running>,
 }
@@ -54,8 +65,8 @@ impl Target {
     ///
     /// # Errors
     /// When there is no binary or it does not become ready.
-    pub fn start(dir: &Path, volumes: &[Volume], volume_bytes: u64) -> Result<Self> {
-        Self::start_binary(paths::bedplate()?, dir, volumes, volume_bytes)
+    pub fn start(dir: &Path, volumes: &[Volume], volume_bytes: u64, iscsi: &Iscsi) -> Result<Self> {
+        Self::start_binary(paths::bedplate()?, dir, volumes, volume_bytes, iscsi)
     }
 
     /// The same with the program `binary`.
@@ -67,18 +78,25 @@ impl Target {
         dir: &Path,
         volumes: &[Volume],
         volume_bytes: u64,
+        iscsi: &Iscsi,
     ) -> Result<Self> {
         let address = free_address()?;
+        let portals = (0..iscsi.portals).map(|_| free_address());
+        let portals = portals.collect::<Result<Vec<_>>>()?;
         // Not in `dir`: the path of a Unix socket may only have about a hundred bytes.
         let socket = format!("bedplate-vm-{}-{}.sock", std::process::id(), address.port());
         let socket = std::env::temp_dir().join(socket);
         let config = dir.join("bedplate.toml");
-        let text = configuration(dir, &socket, address, volumes, volume_bytes);
+        let mut text = configuration(dir, &socket, address, volumes, volume_bytes);
+        if !portals.is_empty() {
+            text += &iscsi_section(dir, &portals, iscsi)?;
+        }
         std::fs::write(&config, text).map_err(Error::io("write", &config))?;
         let mut target = Self {
             binary,
             dir: dir.to_path_buf(),
             address,
+            portals,
             socket,
             running: None,
         };
@@ -90,6 +108,12 @@ impl Target {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its iSCSI portals.
+    #[must_use]
+    pub fn portals(&self) -> &[SocketAddr] {
+        &self.portals
     }
 
     /// Starts it again after [`Target::kill`] or [`Target::stop`]; returns once it is ready.
@@ -256,6 +280,21 @@ fn configuration(
         socket.display()
     );
     text
+}
+
+/// The section about iSCSI; writes the secrets into `dir`, readable to their owner alone.
+fn iscsi_section(dir: &Path, portals: &[SocketAddr], iscsi: &Iscsi) -> Result<String> {
+    let portals: Vec<String> = portals.iter().map(SocketAddr::to_string).collect();
+    let mut text = format!("\n[iscsi]\nlisten = {portals:?}\n");
+    if let Some(secrets) = iscsi.secrets {
+        let path = dir.join("secrets.toml");
+        std::fs::write(&path, secrets).map_err(Error::io("write", &path))?;
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&path, mode).map_err(Error::io("protect", &path))?;
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "secrets = \"{}\"", path.display());
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use vm_tests::{Error, Result, Target, Volume};
+use vm_tests::{Error, Iscsi, Result, Target, Volume};
 
 const VOLUMES: [Volume; 1] = [Volume {
     name: "a",
@@ -23,7 +23,7 @@ fn start(name: &str, body: &str, fsck_code: i32) -> Result<Target> {
     let binary: PathBuf = dir.join("bedplate");
     std::fs::write(&binary, script).unwrap();
     std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
-    Target::start_binary(binary, &dir, &VOLUMES, 1 << 20)
+    Target::start_binary(binary, &dir, &VOLUMES, 1 << 20, &Iscsi::default())
 }
 
 const LOOP: &str = "while :; do sleep 0.05; done";

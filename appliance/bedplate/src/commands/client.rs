@@ -135,6 +135,12 @@ fn volume_text(volume: &VolumeStatus) -> String {
         ("home core", volume.core.to_string()),
         ("connections", connections_text(&volume.connections)),
     ]);
+    if let Some(iqn) = &volume.iqn {
+        text.push_str(&fields(&[
+            ("iqn", iqn.clone()),
+            ("sessions", volume.iscsi_sessions.to_string()),
+        ]));
+    }
     text.push_str(&counters_text(std::slice::from_ref(volume)));
     text
 }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-use config::{ByteSize, Config, PoolConfig, PoolPlace};
+use config::{ByteSize, ChapSecrets, Config, IscsiConfig, PoolConfig, PoolPlace};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statvfs::statvfs;
 use serde::Serialize;
@@ -169,16 +169,32 @@ fn configured(config: &Config) -> Vec<Check> {
         )),
     }
     checks.extend(config.pools.iter().map(pool));
+    let iscsi = config.iscsi.iter().flat_map(|iscsi| &iscsi.listen);
+    checks.extend(config.iscsi.iter().filter_map(secrets));
     let metrics = config.metrics.listen.iter();
     checks.extend(
         config
             .nvme_tcp
             .listen
             .iter()
+            .chain(iscsi)
             .chain(metrics)
             .map(|a| listen(*a)),
     );
     checks
+}
+
+/// Whether the secrets that iSCSI hosts log in with can be used.
+fn secrets(iscsi: &IscsiConfig) -> Option<Check> {
+    let path = iscsi.secrets.as_ref()?;
+    let (verdict, detail) = match ChapSecrets::load(path) {
+        Ok(secrets) => (
+            Verdict::Ok,
+            format!("{} initiators", secrets.initiators.len()),
+        ),
+        Err(e) => (Verdict::Problem, e.to_string()),
+    };
+    Some(Check::new("[iscsi] secrets", verdict, detail))
 }
 
 fn pool(pool: &PoolConfig) -> Check {

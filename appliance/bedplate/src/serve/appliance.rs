@@ -136,6 +136,7 @@ impl Cores {
                 mailbox_waits: snapshot.mailbox_waits,
                 parks: core.stats.parks.get(),
                 ops: core.stats.ops_submitted.get(),
+                iscsi: snapshot.iscsi.clone(),
             })
             .collect()
     }
@@ -243,7 +244,7 @@ impl Appliance for Cores {
 
     async fn connect_info(&self, name: String) -> Result<ConnectInfo, ControlError> {
         let volume = self.find(&name).await?;
-        Ok(connect::info(&volume.name, &volume.nqn, &self.listeners))
+        Ok(connect::info(&volume, &self.listeners))
     }
 }
 

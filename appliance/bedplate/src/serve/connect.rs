@@ -1,24 +1,39 @@
-//! The lines that attach a volume to a Linux host.
+//! The lines that attach a volume to a Linux host, over each protocol there is a listener for.
 
 use std::net::{IpAddr, SocketAddr};
 
-use control::model::{ConnectInfo, ListenerStatus};
+use control::model::{ConnectInfo, ListenerStatus, VolumeStatus};
 
 /// Stands for an address of this machine that the host can reach.
 const ANY: &str = "ADDRESS-OF-THIS-MACHINE";
 
+/// Kinds of listeners, as `ready:` lines and status name them.
+pub const NVME_TCP: &str = "nvme-tcp";
+/// As [`NVME_TCP`].
+pub const ISCSI: &str = "iscsi";
+
 /// Discovery and connect lines for one volume, for every listener.
-pub fn info(name: &str, nqn: &str, listeners: &[ListenerStatus]) -> ConnectInfo {
+pub fn info(volume: &VolumeStatus, listeners: &[ListenerStatus]) -> ConnectInfo {
+    let of = |kind| listeners.iter().filter(move |l| l.kind == kind);
     let mut commands = vec!["modprobe nvme-tcp".to_string()];
-    for (address, port) in listeners.iter().filter_map(target) {
+    for (address, port) in of(NVME_TCP).filter_map(target) {
+        let nqn = &volume.nqn;
         commands.push(format!("nvme discover -t tcp -a {address} -s {port}"));
         commands.push(format!(
             "nvme connect -t tcp -a {address} -s {port} -n {nqn}"
         ));
     }
+    if let Some(iqn) = &volume.iqn {
+        for listener in of(ISCSI).filter_map(target) {
+            let portal = portal(&listener);
+            commands.push(format!("iscsiadm -m discovery -t sendtargets -p {portal}"));
+            commands.push(format!("iscsiadm -m node -T {iqn} -p {portal} --login"));
+        }
+    }
     ConnectInfo {
-        name: name.into(),
-        nqn: nqn.into(),
+        name: volume.name.clone(),
+        nqn: volume.nqn.clone(),
+        iqn: volume.iqn.clone(),
         commands,
     }
 }
@@ -33,37 +48,80 @@ fn target(listener: &ListenerStatus) -> Option<(String, u16)> {
     Some((ip, address.port()))
 }
 
+/// Address and port in one, as open-iscsi takes them.
+fn portal((address, port): &(String, u16)) -> String {
+    match address.contains(':') {
+        true => format!("[{address}]:{port}"),
+        false => format!("{address}:{port}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn listener(address: &str) -> ListenerStatus {
+    fn listener(kind: &str, address: &str) -> ListenerStatus {
         ListenerStatus {
-            kind: "nvme-tcp".into(),
+            kind: kind.into(),
             address: address.into(),
+        }
+    }
+
+    fn volume(iqn: Option<&str>) -> VolumeStatus {
+        VolumeStatus {
+            name: "demo".into(),
+            pool: "main".into(),
+            size_bytes: 0,
+            block_bytes: 4096,
+            mapped_bytes: 0,
+            uuid: String::new(),
+            nqn: "nqn.x:demo".into(),
+            iqn: iqn.map(str::to_owned),
+            iscsi_sessions: 0,
+            volatile: false,
+            core: 0,
+            connections: Vec::new(),
+            state: "live".into(),
+            counters: None,
         }
     }
 
     #[test]
     fn lines_can_be_typed_as_they_are() {
-        let info = info("demo", "nqn.x:demo", &[listener("127.0.0.1:4420")]);
+        let listeners = [
+            listener(NVME_TCP, "127.0.0.1:4420"),
+            listener(ISCSI, "127.0.0.1:3260"),
+            listener(ISCSI, "[2001:db8::1]:3261"),
+        ];
+        let nvme = [
+            "nvme discover -t tcp -a 127.0.0.1 -s 4420",
+            "nvme connect -t tcp -a 127.0.0.1 -s 4420 -n nqn.x:demo",
+        ];
+        assert_eq!(info(&volume(None), &listeners).commands[1..], nvme);
+        let both = info(&volume(Some("iqn.x:demo")), &listeners);
+        assert_eq!(both.commands[1..3], nvme);
         assert_eq!(
-            info.commands[1..],
+            both.commands[3..],
             [
-                "nvme discover -t tcp -a 127.0.0.1 -s 4420",
-                "nvme connect -t tcp -a 127.0.0.1 -s 4420 -n nqn.x:demo"
+                "iscsiadm -m discovery -t sendtargets -p 127.0.0.1:3260",
+                "iscsiadm -m node -T iqn.x:demo -p 127.0.0.1:3260 --login",
+                "iscsiadm -m discovery -t sendtargets -p [2001:db8::1]:3261",
+                "iscsiadm -m node -T iqn.x:demo -p [2001:db8::1]:3261 --login",
             ]
         );
     }
 
     #[test]
     fn a_wildcard_listener_never_leaks_as_an_address() {
-        let info = info(
-            "demo",
-            "n",
-            &[listener("0.0.0.0:4420"), listener("[::]:4421")],
-        );
-        let text = info.commands.join("\n");
+        let listeners = [
+            listener(NVME_TCP, "0.0.0.0:4420"),
+            listener(NVME_TCP, "[::]:4421"),
+            listener(ISCSI, "0.0.0.0:3260"),
+        ];
+        let text = info(&volume(Some("iqn.x:demo")), &listeners)
+            .commands
+            .join("\n");
         assert!(!text.contains("0.0.0.0") && !text.contains("::"), "{text}");
+        assert!(text.contains("-p ADDRESS-OF-THIS-MACHINE:3260"), "{text}");
     }
 }

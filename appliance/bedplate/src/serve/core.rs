@@ -8,17 +8,20 @@ use config::{AllowHosts, Config};
 use control::ControlError;
 use control::model::{Deleted, ListenerStatus, VolumeStatus};
 use frontends::reservation::Reservations;
-use frontends::{Directory, HostAccess, Placement, SubsystemOptions, Target, TargetOptions};
+use frontends::{
+    Directory, FrontendError, HostAccess, Placement, SubsystemOptions, Target, TargetOptions,
+};
 use reactor::mailbox;
 use reactor::net::BoundSocket;
 use tokio::sync::mpsc::UnboundedSender;
-use volume::{ErrorKind, VolumeError, VolumeSpec};
+use volume::{ErrorKind, Volume, VolumeError, VolumeSpec};
 
 use super::messages::{Message, NewVolume, Startup};
 use super::plan::CorePlan;
 use super::pools::{self, OpenPool};
 use super::ports;
 use super::snapshot;
+use super::{connect, iscsi};
 
 /// Everything a data core is given at its start.
 pub struct CoreTask {
@@ -28,6 +31,8 @@ pub struct CoreTask {
     pub config: Config,
     /// Which subsystem lives on which core; shared by all.
     pub directory: Directory,
+    /// The same for iSCSI, where there is any.
+    pub iscsi: Option<iscsi::Shared>,
     /// Where the management plane's messages arrive.
     pub mailbox: mailbox::Receiver<Message>,
     /// Where it tells about its start and its end.
@@ -62,7 +67,7 @@ impl CoreTask {
     }
 
     async fn serve(mut self) -> anyhow::Result<()> {
-        let mut bound = ports::bind(self.addresses()).await?;
+        let mut bound = self.bind().await?;
         _ = self.events.send(Startup::Bound);
         let Some(Message::Open) = self.mailbox.recv().await else {
             return Ok(());
@@ -89,34 +94,53 @@ impl CoreTask {
         core.close().await
     }
 
-    /// Where this core listens: the first one does for all, and hands connections on.
-    fn addresses(&self) -> &[SocketAddr] {
-        match self.plan.index {
-            0 => &self.config.nvme_tcp.listen,
-            _ => &[],
+    /// Takes the addresses where this core listens: the first one does for all, and hands
+    /// connections on.
+    async fn bind(&self) -> anyhow::Result<Bound> {
+        if self.plan.index != 0 {
+            return Ok(Bound::default());
         }
+        let iscsi = match &self.config.iscsi {
+            Some(iscsi) => ports::bind("iscsi", &iscsi.listen).await?,
+            None => Vec::new(),
+        };
+        Ok(Bound {
+            nvme_tcp: ports::bind("nvme_tcp", &self.config.nvme_tcp.listen).await?,
+            iscsi,
+        })
     }
 }
 
-/// The open pools of a data core and the target that offers their volumes.
+/// Addresses that are taken and do not accept connections yet, in the order of the configuration.
+#[derive(Default)]
+struct Bound {
+    nvme_tcp: Vec<BoundSocket>,
+    iscsi: Vec<BoundSocket>,
+}
+
+/// The open pools of a data core and the targets that offer their volumes.
 pub struct Core {
     /// Index among the data cores.
     pub index: usize,
     /// Its pools.
     pub pools: Vec<OpenPool>,
-    /// What hosts see.
+    /// What hosts see over NVMe/TCP.
     pub target: Target,
+    /// What they see over iSCSI, where there is any.
+    pub iscsi: Option<frontends::iscsi::Target>,
     config: Config,
 }
 
 impl Core {
     async fn open(task: &CoreTask) -> anyhow::Result<Core> {
         let target = Target::new(target_options(task))?;
+        let iscsi = task.iscsi.as_ref().map(iscsi::Shared::target);
         let config = task.config.clone();
         let mut core = Core {
             index: task.plan.index,
             pools: Vec::new(),
             target,
+            iscsi: iscsi.transpose()?,
             config,
         };
         let files = task.config.pools.iter().filter(|pool| !pool.is_volatile());
@@ -140,10 +164,7 @@ impl Core {
         for pool in &self.pools {
             for volume in pool.engine.volumes() {
                 let name = volume.info().name.clone();
-                let options = self.subsystem_options(&name);
-                let reservations = Reservations::load(volume.clone()).await;
-                let added = self.target.add_volume(volume, reservations, options);
-                added.with_context(|| {
+                self.export(volume).await.with_context(|| {
                     format!(
                         "volume '{name}' of pool '{}' cannot be exported",
                         pool.config.name
@@ -152,6 +173,16 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// Offers a volume over every protocol there is, with one set of reservations.
+    async fn export(&self, volume: Volume) -> Result<(), FrontendError> {
+        let options = self.subsystem_options(&volume.info().name);
+        let reservations = Reservations::load(volume.clone()).await;
+        if let Some(iscsi) = &self.iscsi {
+            iscsi.add_volume(volume.clone(), reservations.clone(), options.hosts.clone())?;
+        }
+        self.target.add_volume(volume, reservations, options)
     }
 
     fn subsystem_options(&self, name: &str) -> SubsystemOptions {
@@ -165,15 +196,21 @@ impl Core {
         SubsystemOptions { hosts }
     }
 
-    fn listen(&self, bound: Vec<BoundSocket>) -> anyhow::Result<Vec<ListenerStatus>> {
+    fn listen(&self, bound: Bound) -> anyhow::Result<Vec<ListenerStatus>> {
         let mut listeners = Vec::new();
-        for socket in bound {
-            let listener = self.target.listen_on(socket)?;
-            let address = listener.address().to_string();
+        let mut opened = |kind: &str, address: SocketAddr| {
             listeners.push(ListenerStatus {
-                kind: "nvme-tcp".into(),
-                address,
+                kind: kind.into(),
+                address: address.to_string(),
             });
+        };
+        for socket in bound.nvme_tcp {
+            opened(connect::NVME_TCP, self.target.listen_on(socket)?.address());
+        }
+        if let Some(iscsi) = &self.iscsi {
+            for (portal, socket) in (1..).zip(bound.iscsi) {
+                opened(connect::ISCSI, iscsi.listen_on(socket, portal)?.address());
+            }
         }
         Ok(listeners)
     }
@@ -192,10 +229,7 @@ impl Core {
             journal_bytes: None,
         };
         let volume = pool.engine.create_volume(spec).await.map_err(refused)?;
-        let reservations = Reservations::load(volume.clone()).await;
-        let options = self.subsystem_options(&name);
-        let exported = self.target.add_volume(volume, reservations, options);
-        exported.map_err(|e| {
+        self.export(volume).await.map_err(|e| {
             let text = format!("volume '{name}' was made and is not exported: {e}");
             ControlError::Unavailable(text)
         })?;
@@ -213,8 +247,7 @@ impl Core {
             .find(holds)
             .ok_or_else(|| gone("volume", &name))?;
         if pool.engine.volume(&name).is_some() {
-            self.target
-                .remove_volume(&name)
+            self.withdraw(&name)
                 .await
                 .map_err(|e| ControlError::Unavailable(format!("volume '{name}' stays: {e}")))?;
         }
@@ -225,8 +258,19 @@ impl Core {
         })
     }
 
+    /// Stops offering a volume.
+    async fn withdraw(&self, name: &str) -> Result<(), FrontendError> {
+        if let Some(iscsi) = &self.iscsi {
+            iscsi.remove_volume(name).await?;
+        }
+        self.target.remove_volume(name).await
+    }
+
     /// Hosts first, so that their requests finish; then a checkpoint of every pool.
     async fn close(self) -> anyhow::Result<()> {
+        if let Some(iscsi) = &self.iscsi {
+            iscsi.shutdown().await;
+        }
         self.target.shutdown().await;
         let mut outcome = Ok(());
         for pool in &self.pools {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use control::ControlError;
-use control::model::{Deleted, ListenerStatus, PoolStatus, VolumeStatus};
+use control::model::{Deleted, IscsiCounters, ListenerStatus, PoolStatus, VolumeStatus};
 use reactor::CoreStats;
 use tokio::sync::oneshot;
 
@@ -55,6 +55,8 @@ pub struct CoreSnapshot {
     pub guests: u64,
     /// Connections it serves by the qualified name of their volume, which may live elsewhere.
     pub by_nqn: BTreeMap<String, u64>,
+    /// Its iSCSI target, where there is any.
+    pub iscsi: Option<IscsiCounters>,
     /// Connections that left it for another core.
     pub moves: u64,
     /// Moves that were given up.

@@ -8,6 +8,7 @@ pub mod appliance;
 mod busy;
 pub mod connect;
 mod core;
+mod iscsi;
 mod logging;
 pub mod memory;
 mod messages;
@@ -108,6 +109,7 @@ async fn bind_metrics(config: &Config) -> anyhow::Result<Option<TcpListener>> {
 fn start(config: &Config, plans: &[CorePlan]) -> anyhow::Result<Running> {
     let (events_in, events) = mpsc::unbounded_channel();
     let directory = Directory::new();
+    let iscsi = config.iscsi.as_ref().map(iscsi::Shared::new).transpose()?;
     let mut mailboxes = Vec::new();
     let mut tasks = Vec::new();
     for plan in plans {
@@ -117,6 +119,7 @@ fn start(config: &Config, plans: &[CorePlan]) -> anyhow::Result<Running> {
             plan: plan.clone(),
             config: config.clone(),
             directory: directory.clone(),
+            iscsi: iscsi.clone(),
             mailbox: receiver,
             events: events_in.clone(),
         });
@@ -252,7 +255,7 @@ async fn announce(
             ""
         };
         println!("\nvolume {}{note}:", volume.name);
-        for command in connect::info(&volume.name, &volume.nqn, &status.listeners).commands {
+        for command in connect::info(volume, &status.listeners).commands {
             println!("  {command}");
         }
     }

@@ -14,15 +14,15 @@ pub const TRIES: u32 = 40;
 /// Pause between tries.
 pub const PAUSE: Duration = Duration::from_millis(50);
 
-/// Binds the addresses on this core, or says which cannot be had.
+/// Binds the addresses of a table of the configuration on this core, or says which cannot be had.
 ///
 /// Nobody can connect yet: a listener opens only when its volumes are there.
-pub async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<BoundSocket>> {
+pub async fn bind(table: &str, addresses: &[SocketAddr]) -> anyhow::Result<Vec<BoundSocket>> {
     let mut bound = Vec::with_capacity(addresses.len());
     for address in addresses {
         let socket = bind_in_time(*address).await.with_context(|| {
             format!(
-                "[nvme_tcp] cannot listen on {address}; stop what listens there, or choose another \
+                "[{table}] cannot listen on {address}; stop what listens there, or choose another \
                  address or port"
             )
         })?;
@@ -66,8 +66,9 @@ mod tests {
         on_a_core(|| async {
             let taken = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = taken.local_addr().unwrap();
-            let error = format!("{:#}", bind(&[address]).await.unwrap_err());
-            assert!(error.contains(&address.to_string()), "{error}");
+            let error = format!("{:#}", bind("nvme_tcp", &[address]).await.unwrap_err());
+            let named = error.contains(&address.to_string()) && error.contains("[nvme_tcp]");
+            assert!(named, "{error}");
         });
     }
 
@@ -83,7 +84,7 @@ mod tests {
             })
             .detach();
             drop(taken);
-            let bound = bind(&[address]).await.unwrap();
+            let bound = bind("nvme_tcp", &[address]).await.unwrap();
             assert_eq!(bound[0].local_addr(), address);
         });
     }

@@ -3,6 +3,7 @@
 use control::model::{
     DeviceCounters, OperationCounters, PoolStatus, StageLatency, VolumeCounters, VolumeStatus,
 };
+use frontends::iscsi::volume_iqn;
 use frontends::volume_nqn;
 use hdrhistogram::Histogram;
 use store::CLUSTER_BYTES;
@@ -10,6 +11,7 @@ use uuid::Uuid;
 use volume::{EngineSnapshot, MetricsSnapshot, OpSnapshot, VolumeListing, VolumeState};
 
 use super::core::Core;
+use super::iscsi;
 use super::messages::CoreSnapshot;
 use super::pools::OpenPool;
 
@@ -22,10 +24,22 @@ const BUCKETS_US: [u64; 18] = [
 /// Everything the core knows. Cost: copies the histograms; at most a few per second.
 pub fn take(core: &Core) -> CoreSnapshot {
     let mut snapshot = connections(&core.target.snapshot_metrics());
+    let iscsi = core.iscsi.as_ref().map(frontends::iscsi::Target::metrics);
+    snapshot.iscsi = iscsi.as_ref().map(iscsi::counters);
+    snapshot.connections += snapshot
+        .iscsi
+        .as_ref()
+        .map_or(0, |counted| counted.connections);
     for open in &core.pools {
         let counters = open.engine.snapshot_metrics();
         snapshot.pools.push(pool(core, open, &counters));
         snapshot.volumes.extend(statuses(core, open, &counters));
+    }
+    for volume in &mut snapshot.volumes {
+        let sessions = iscsi.iter().flat_map(|metrics| &metrics.sessions);
+        let own =
+            sessions.filter(|session| session.target.is_some() && session.target == volume.iqn);
+        volume.iscsi_sessions = own.count() as u64;
     }
     snapshot
 }
@@ -101,6 +115,9 @@ fn statuses(core: &Core, pool: &OpenPool, counters: &EngineSnapshot) -> Vec<Volu
             state: state(pool, &listing, exported.contains(&nqn)),
             counters: metrics.map(|(_, snapshot)| volume_counters(snapshot)),
             nqn,
+            iqn: core.iscsi.as_ref().map(|_| volume_iqn(&name)),
+            // Filled in where the sessions are known.
+            iscsi_sessions: 0,
             name,
         }
     };

@@ -31,7 +31,6 @@ use crate::metrics::{ConnectionInfo, CounterValues, Counters};
 use crate::nvmf::abort::AbortSignal;
 use crate::nvmf::admin::{self, AdminResult};
 use crate::nvmf::away::{Away, ToHome};
-use crate::nvmf::directory::Seat;
 use crate::nvmf::fabrics::{self, Connected};
 use crate::nvmf::handover::Handover;
 use crate::nvmf::io::{self, IoCommand};
@@ -42,6 +41,7 @@ use crate::nvmf::port::{Aborted, CloseReason, QueuePort};
 use crate::nvmf::stand_in::WORK_BYTES;
 use crate::nvmf::table::{CommandTable, Phase};
 use crate::nvmf::target::Target;
+use crate::seats::Seat;
 
 /// One queue of one controller over one socket.
 pub struct Connection {
@@ -112,7 +112,7 @@ pub(super) struct Greeted {
 
 impl Connection {
     /// Serves an accepted socket until it ends.
-    pub(super) fn accept(target: &Target, stream: reactor::net::TcpStream, peer: SocketAddr) {
+    pub(crate) fn accept(target: &Target, stream: reactor::net::TcpStream, peer: SocketAddr) {
         let target = target.clone();
         drop(reactor::spawn(async move {
             if let Some(greeted) = greet::fresh(&target, stream, peer).await {

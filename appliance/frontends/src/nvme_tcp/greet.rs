@@ -19,13 +19,13 @@ use super::handshake::{Negotiated, fatal, refuse, shake_hands};
 use super::intake::{Intake, Sink, parse};
 use super::socket::Socket;
 use crate::complaints::Complaint;
-use crate::nvmf::directory::Seat;
 use crate::nvmf::fabrics::{self, ConnectRequest, Connected};
 use crate::nvmf::handover::{Handover, TargetMessage};
 use crate::nvmf::outcome::Outcome;
 use crate::nvmf::plan::{DataPlace, Transfer};
 use crate::nvmf::port::CloseReason;
 use crate::nvmf::target::{Greeting, Target};
+use crate::seats::Seat;
 
 /// Transfer tag for the data of a Connect that does not come in its capsule.
 const CONNECT_TTAG: u16 = 0;

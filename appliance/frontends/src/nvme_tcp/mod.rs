@@ -13,7 +13,6 @@ mod fuse;
 mod greet;
 pub(crate) mod handshake;
 mod intake;
-pub mod listener;
 pub(crate) mod moving;
 mod r2t;
 mod receive;

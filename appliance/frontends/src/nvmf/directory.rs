@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use reactor::{CoreId, CoreStats};
@@ -13,6 +12,7 @@ use reactor::{CoreId, CoreStats};
 use crate::error::FrontendError;
 use crate::nvmf::handover::TargetMessage;
 use crate::options::HostAccess;
+use crate::seats::{Seat, Seats};
 
 /// Index of a core's target in the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) struct HomeIndex(usize);
 pub struct Directory {
     state: Arc<Mutex<State>>,
     /// Connections of all cores, which together have one limit.
-    seats: Arc<AtomicUsize>,
+    seats: Seats,
 }
 
 #[derive(Default)]
@@ -146,11 +146,7 @@ impl Directory {
 
     /// A place for one more connection; none when `limit` are taken.
     pub(crate) fn take_seat(&self, limit: usize) -> Option<Seat> {
-        let next = |taken: usize| (taken < limit).then_some(taken + 1);
-        self.seats
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
-            .ok()?;
-        Some(Seat(Arc::clone(&self.seats)))
+        self.seats.take(limit)
     }
 
     /// Which core serves `nqn`, and the way to it.
@@ -193,18 +189,6 @@ impl Directory {
         self.state
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-/// A connection's place among those of all cores; dropping it gives it back.
-///
-/// Goes with the connection from core to core.
-#[derive(Debug)]
-pub(crate) struct Seat(Arc<AtomicUsize>);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

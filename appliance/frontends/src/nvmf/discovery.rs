@@ -39,7 +39,7 @@ pub(crate) fn render(directory: &Directory, host_nqn: &str, reach: SocketAddr) -
 }
 
 /// The address a host can use for `listener`; none when it cannot reach it by this family.
-fn reachable(listener: SocketAddr, reach: SocketAddr) -> Option<SocketAddr> {
+pub(crate) fn reachable(listener: SocketAddr, reach: SocketAddr) -> Option<SocketAddr> {
     if !listener.ip().is_unspecified() {
         return Some(listener);
     }

@@ -11,8 +11,8 @@ use wire::nvme::Sqe;
 
 use crate::nvme_tcp::handshake::Negotiated;
 use crate::nvme_tcp::moving::Departure;
-use crate::nvmf::directory::Seat;
 use crate::nvmf::fabrics::ConnectRequest;
+use crate::seats::Seat;
 
 /// What cores tell each other.
 pub(crate) enum TargetMessage {

@@ -4,7 +4,7 @@
 //! controller, the target there has a stand-in for it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -12,20 +12,21 @@ use std::rc::{Rc, Weak};
 use std::task::Poll;
 
 use reactor::CoreId;
-use reactor::net::BoundSocket;
+use reactor::net::{BoundSocket, TcpStream};
 use reactor::sync::Notify;
 use volume::Volume;
 
 use crate::complaints::{Complaint, Complaints};
 use crate::error::FrontendError;
+use crate::guests::{Guest, Guests};
+use crate::listener::{Acceptor, Listener};
 use crate::metrics::{ConnectionInfo, MetricsSnapshot, Totals};
 use crate::nvme_tcp::balance::{self, Balance};
 use crate::nvme_tcp::connection::Connection;
-use crate::nvme_tcp::listener::Listener;
 use crate::nvme_tcp::moving;
 use crate::nvme_tcp::wish::Destination;
 use crate::nvmf::controller::Controller;
-use crate::nvmf::directory::{HomeIndex, Seat};
+use crate::nvmf::directory::HomeIndex;
 use crate::nvmf::handover::TargetMessage;
 use crate::nvmf::placement::Placement;
 use crate::nvmf::port::{CloseReason, QueuePort};
@@ -33,6 +34,7 @@ use crate::nvmf::stand_in::StandIn;
 use crate::nvmf::subsystem::Subsystem;
 use crate::options::{SubsystemOptions, TargetOptions, volume_nqn};
 use crate::reservation::Reservations;
+use crate::seats::Seat;
 
 /// Messages from other cores that may wait; more connections are then refused.
 const MAILBOX_CAPACITY: usize = 1024;
@@ -54,11 +56,8 @@ struct Inner {
     stand_ins: RefCell<BTreeMap<u64, Rc<StandIn>>>,
     listeners: RefCell<Vec<Weak<Listener>>>,
     last_connection: Cell<u64>,
-    /// Sockets that are being greeted, those that were told to go included.
-    greeting: Cell<usize>,
-    /// Those that may stay, by age.
-    guests: RefCell<BTreeSet<u64>>,
-    crowded: Notify,
+    /// Sockets that are being greeted.
+    guests: Rc<Guests>,
     gone: Notify,
     shutdown: Notify,
     closing: Cell<bool>,
@@ -96,9 +95,7 @@ impl Target {
             stand_ins: RefCell::default(),
             listeners: RefCell::default(),
             last_connection: Cell::new(0),
-            greeting: Cell::new(0),
-            guests: RefCell::default(),
-            crowded: Notify::new(),
+            guests: Rc::default(),
             gone: Notify::new(),
             shutdown: Notify::new(),
             closing: Cell::new(false),
@@ -191,7 +188,7 @@ impl Target {
         if self.0.closing.get() {
             return Err(FrontendError::ShuttingDown);
         }
-        let listener = Listener::open(self, bound)?;
+        let listener = Listener::open(self.clone(), bound)?;
         self.0.options.directory.add_listener(listener.address());
         self.0.listeners.borrow_mut().push(Rc::downgrade(&listener));
         Ok(listener)
@@ -228,7 +225,7 @@ impl Target {
     fn is_in_use(&self) -> bool {
         !self.0.connections.borrow().is_empty()
             || !self.0.stand_ins.borrow().is_empty()
-            || self.0.greeting.get() != 0
+            || self.0.guests.count() != 0
     }
 
     /// Counters of this core's target, as plain data that any thread may have.
@@ -367,27 +364,17 @@ impl Target {
     }
 
     /// Counts a socket that is being greeted; none when there are too many.
-    ///
-    /// Above `max_unconnected` the oldest has to go: who says nothing for long must not keep a
-    /// host out that does.
     pub(crate) fn begin_greeting(&self) -> Option<Greeting> {
-        let options = &self.0.options;
-        let greeting = self.0.greeting.get();
-        if self.0.closing.get() || greeting >= 2 * options.max_unconnected {
+        let admitted = (!self.0.closing.get())
+            .then(|| self.0.guests.admit(self.0.options.max_unconnected))
+            .flatten();
+        let Some(guest) = admitted else {
             self.0.totals.refused(CloseReason::Limit);
             return None;
-        }
-        let id = self.next_connection_id();
-        let mut guests = self.0.guests.borrow_mut();
-        guests.insert(id);
-        if guests.len() > options.max_unconnected {
-            guests.pop_first();
-            self.0.crowded.notify_all();
-        }
-        self.0.greeting.set(greeting + 1);
+        };
         Some(Greeting {
             target: Rc::clone(&self.0),
-            id,
+            guest: Some(guest),
         })
     }
 
@@ -450,23 +437,32 @@ impl Target {
 /// A socket that is being greeted.
 pub(crate) struct Greeting {
     target: Rc<Inner>,
-    id: u64,
+    guest: Option<Guest>,
 }
 
 impl Greeting {
     /// Returns when newer sockets need the place.
     pub(crate) async fn crowded_out(&self) {
-        while self.target.guests.borrow().contains(&self.id) {
-            self.target.crowded.notified().await;
+        if let Some(guest) = &self.guest {
+            guest.crowded_out().await;
         }
     }
 }
 
 impl Drop for Greeting {
     fn drop(&mut self) {
-        self.target.guests.borrow_mut().remove(&self.id);
-        self.target.greeting.set(self.target.greeting.get() - 1);
+        self.guest.take();
         self.target.gone.notify_all();
+    }
+}
+
+impl Acceptor for Target {
+    fn accept(&self, stream: TcpStream, peer: SocketAddr) {
+        Connection::accept(self, stream, peer);
+    }
+
+    fn complaints(&self) -> &Rc<Complaints> {
+        Target::complaints(self)
     }
 }
 

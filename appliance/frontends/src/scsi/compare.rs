@@ -9,6 +9,7 @@ use volume::{Command, Request, VolumeError, VolumeInfo};
 use wire::scsi::Sense;
 use wire::scsi::cdb::{Blocks, ByteCheck, VerifyRange, WriteVerify};
 
+use super::execute::IsAborted;
 use super::plan::from_host;
 use super::rw::{check_range, range_bytes};
 use super::same::{Block, pieces};
@@ -52,16 +53,21 @@ pub(super) fn plan_compare_and_write(
     Ok(from_host(2 * blocks.block_count * info.block_bytes))
 }
 
-pub(super) async fn verify(nexus: &Rc<Nexus>, fields: VerifyRange, data: Option<Buf>) -> Outcome {
+pub(super) async fn verify(
+    nexus: &Rc<Nexus>,
+    fields: VerifyRange,
+    data: Option<Buf>,
+    is_aborted: IsAborted<'_>,
+) -> Outcome {
     let (lba, count) = (fields.blocks.lba, u64::from(fields.blocks.block_count));
     let volume = nexus.unit().volume();
     let verified = match (fields.check, data) {
         _ if count == 0 => Ok(()),
-        (ByteCheck::Medium, _) => check_medium(nexus, lba, count).await,
+        (ByteCheck::Medium, _) => check_medium(nexus, lba, count, is_aborted).await,
         (ByteCheck::CompareOne, Some(data)) => {
             let block = Block::new(&data);
             drop(data);
-            block.compare(volume, lba, count).await
+            block.compare(volume, (lba, count), is_aborted).await
         }
         (_, Some(data)) => {
             let compare = |lba, data| Command::Compare { lba, data };
@@ -73,9 +79,15 @@ pub(super) async fn verify(nexus: &Rc<Nexus>, fields: VerifyRange, data: Option<
 }
 
 /// Reads the range and checks the checksums.
-async fn check_medium(nexus: &Rc<Nexus>, lba: u64, count: u64) -> Result<(), VolumeError> {
+async fn check_medium(
+    nexus: &Rc<Nexus>,
+    lba: u64,
+    count: u64,
+    is_aborted: IsAborted<'_>,
+) -> Result<(), VolumeError> {
     let unit = nexus.unit();
-    for piece in pieces(lba, count, unit.info().block_bytes.into()) {
+    let pieces = pieces(lba, count, unit.info().block_bytes.into());
+    for piece in pieces.take_while(|_| !is_aborted()) {
         let command = Command::Verify {
             lba: piece.lba,
             block_count: piece.block_count,
@@ -90,6 +102,7 @@ pub(super) async fn write_verify(
     nexus: &Rc<Nexus>,
     fields: WriteVerify,
     data: Option<Buf>,
+    is_aborted: IsAborted<'_>,
 ) -> Outcome {
     let (lba, count) = (fields.blocks.lba, u64::from(fields.blocks.block_count));
     if count == 0 {
@@ -105,7 +118,7 @@ pub(super) async fn write_verify(
         return status::of_error(&error, Access::Writes).into();
     }
     let verified = match fields.check {
-        ByteCheck::Medium => check_medium(nexus, lba, count).await,
+        ByteCheck::Medium => check_medium(nexus, lba, count, is_aborted).await,
         _ => {
             let compare = |lba, data| Command::Compare { lba, data };
             long::each_part(volume, lba, data, false, compare).await

@@ -1,9 +1,12 @@
 //! Which file does a planned command.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use reactor::buf::Buf;
-use wire::scsi::{Cdb, Command, OpCode, Sense, SenseCode, SenseKey, Writer};
+use wire::scsi::{Cdb, Command, OpCode, Sense, SenseCode, SenseKey, Status, Writer};
 
 use super::plan::Plan;
 use super::{
@@ -14,12 +17,30 @@ use super::{
 /// Memory for parameter data: more than any of it is long.
 pub(super) const PARAMETER_BYTES: usize = 4096;
 
+/// How often a command that waits for another task looks whether it is aborted.
+const ABORT_PAUSE: Duration = Duration::from_millis(5);
+
+/// Asked between two requests of one command: whether the rest is not wanted any more.
+pub type IsAborted<'a> = &'a dyn Fn() -> bool;
+
 impl Nexus {
+    /// As [`Nexus::execute_until`], for a command that nobody aborts.
+    pub async fn execute(self: &Rc<Self>, plan: Plan, data: Option<Buf>) -> Outcome {
+        self.execute_until(plan, data, &|| false).await
+    }
+
     /// Executes a planned command. `data` is what the host sent: exactly as much as the plan asks.
     ///
-    /// Cancel: dropping the future before the volume has the request undoes it, later it completes
-    /// unseen. Cost: reads and writes allocate nothing.
-    pub async fn execute(self: &Rc<Self>, plan: Plan, data: Option<Buf>) -> Outcome {
+    /// Once `is_aborted`, it ends as soon as the request that the volume has is over: then it has
+    /// no effect any more, and its outcome means nothing.
+    /// Cancel: as [`volume::Volume::execute`]; what the volume has may still happen, unseen. Cost:
+    /// reads and writes allocate nothing.
+    pub async fn execute_until(
+        self: &Rc<Self>,
+        plan: Plan,
+        data: Option<Buf>,
+        is_aborted: IsAborted<'_>,
+    ) -> Outcome {
         let Ok(pass) = self.unit().gate.enter() else {
             return Sense::new(SenseKey::NOT_READY, SenseCode::NOT_READY).into();
         };
@@ -34,10 +55,11 @@ impl Nexus {
             // It waits until no command is under way, and is itself none of them.
             Command::Sanitize(fields) => {
                 drop(pass);
-                Box::pin(sanitize::execute(self, fields, data)).await
+                let work = Box::pin(sanitize::execute(self, fields, data));
+                Box::pin(unless(is_aborted, work)).await
             }
             // The rest is rare: boxed, so that a read's future stays small.
-            _ => Box::pin(self.execute_rare(plan, data)).await,
+            _ => Box::pin(self.execute_rare(plan, data, is_aborted)).await,
         }
     }
 
@@ -51,22 +73,29 @@ impl Nexus {
     }
 
     /// Commands that wait for the volume.
-    async fn execute_rare(self: &Rc<Self>, plan: Plan, data: Option<Buf>) -> Outcome {
+    async fn execute_rare(
+        self: &Rc<Self>,
+        plan: Plan,
+        data: Option<Buf>,
+        is_aborted: IsAborted<'_>,
+    ) -> Outcome {
         match plan.command {
             Command::WriteAtomic { blocks, .. } => rw::write(self, blocks, data).await,
-            Command::WriteVerify(fields) => compare::write_verify(self, fields, data).await,
-            Command::Verify(fields) => compare::verify(self, fields, data).await,
+            Command::WriteVerify(fields) => {
+                compare::write_verify(self, fields, data, is_aborted).await
+            }
+            Command::Verify(fields) => compare::verify(self, fields, data, is_aborted).await,
             Command::CompareAndWrite(blocks) => {
                 compare::compare_and_write(self, blocks, data).await
             }
             Command::OrWrite(blocks) => rw::or(self, blocks, data).await,
             Command::SynchronizeCache { .. } => cache::synchronize(self).await,
             Command::Unmap { .. } => unmap::execute(self, data).await,
-            Command::WriteSame(fields) => same::execute(self, fields, data).await,
+            Command::WriteSame(fields) => same::execute(self, fields, data, is_aborted).await,
             Command::LbaStatus { lba, .. } => {
                 provisioning::execute(self, lba, plan.transfer()).await
             }
-            Command::ExtendedCopy { .. } => copy::execute(self, data).await,
+            Command::ExtendedCopy { .. } => copy::execute(self, data, is_aborted).await,
             Command::Power(fields) => power::execute(self, fields).await,
             Command::Reservation(cdb) => self.execute_own(cdb, data).await,
             _ => self.execute_quick(plan, data).await,
@@ -127,6 +156,20 @@ impl Nexus {
             OpCode::PERSISTENT_RESERVE_OUT => persistent::execute_out(self, cdb, data).await,
             OpCode::RESERVE_6 | OpCode::RESERVE_10 => reserve6::reserve(self, cdb),
             _ => reserve6::release(self, cdb),
+        }
+    }
+}
+
+/// The outcome of `work`, which may be left when nobody wants it.
+async fn unless(
+    is_aborted: IsAborted<'_>,
+    mut work: Pin<Box<impl Future<Output = Outcome>>>,
+) -> Outcome {
+    loop {
+        match reactor::time::timeout(ABORT_PAUSE, work.as_mut()).await {
+            Ok(outcome) => return outcome,
+            Err(_) if is_aborted() => return Outcome::status(Status::TASK_ABORTED),
+            Err(_) => {}
         }
     }
 }

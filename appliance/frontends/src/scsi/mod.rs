@@ -40,6 +40,7 @@ mod units;
 mod unmap;
 
 pub use attention::Attention;
+pub use execute::IsAborted;
 pub use nexus::{Nexus, SENSE_BYTES_MAX};
 pub use outcome::Outcome;
 pub use plan::Plan;

@@ -9,6 +9,7 @@ use volume::{Command, Request, Volume, VolumeError, VolumeInfo};
 use wire::scsi::Sense;
 use wire::scsi::cdb::Same;
 
+use super::execute::IsAborted;
 use super::plan::from_host;
 use super::rw::check_range;
 use super::status::{self, Access};
@@ -40,7 +41,12 @@ pub(super) fn plan(info: &VolumeInfo, fields: &Same) -> Result<Transfer, Sense> 
     })
 }
 
-pub(super) async fn execute(nexus: &Rc<Nexus>, fields: Same, data: Option<Buf>) -> Outcome {
+pub(super) async fn execute(
+    nexus: &Rc<Nexus>,
+    fields: Same,
+    data: Option<Buf>,
+    is_aborted: IsAborted<'_>,
+) -> Outcome {
     let unit = nexus.unit();
     let (lba, count) = (fields.blocks.lba, block_count(unit.info(), &fields));
     if count == 0 {
@@ -61,7 +67,7 @@ pub(super) async fn execute(nexus: &Rc<Nexus>, fields: Same, data: Option<Buf>) 
         };
         volume.execute(Request { command, fua }).await.map(|_| ())
     } else {
-        block.write(volume, lba, count, fua).await
+        block.write(volume, (lba, count), fua, is_aborted).await
     };
     match written {
         Ok(()) => Outcome::good(),
@@ -126,16 +132,16 @@ impl Block {
         buf
     }
 
-    /// Writes it to `count` blocks from `lba` on, piece by piece.
+    /// Writes it to `count` blocks from `lba` on, piece by piece, until it is aborted.
     pub async fn write(
         &self,
         volume: &Volume,
-        lba: u64,
-        count: u64,
+        (lba, count): (u64, u64),
         fua: bool,
+        is_aborted: IsAborted<'_>,
     ) -> Result<(), VolumeError> {
         let filled = self.fill(count).await;
-        for piece in pieces(lba, count, self.len as u64) {
+        for piece in pieces(lba, count, self.len as u64).take_while(|_| !is_aborted()) {
             let data = filled.slice(..piece.block_count as usize * self.len);
             let lba = piece.lba;
             let command = Command::Write { lba, data };
@@ -144,10 +150,15 @@ impl Block {
         Ok(())
     }
 
-    /// Compares it with `count` blocks from `lba` on.
-    pub async fn compare(&self, volume: &Volume, lba: u64, count: u64) -> Result<(), VolumeError> {
+    /// Compares it with `count` blocks from `lba` on, until it is aborted.
+    pub async fn compare(
+        &self,
+        volume: &Volume,
+        (lba, count): (u64, u64),
+        is_aborted: IsAborted<'_>,
+    ) -> Result<(), VolumeError> {
         let filled = self.fill(count).await;
-        for piece in pieces(lba, count, self.len as u64) {
+        for piece in pieces(lba, count, self.len as u64).take_while(|_| !is_aborted()) {
             let data = filled.slice(..piece.block_count as usize * self.len);
             let lba = piece.lba;
             volume

@@ -254,7 +254,9 @@ async fn write_pass(
             return Err(closed(unit, GOES_AWAY));
         }
         let count = stride.min(end - lba);
-        block.write(unit.volume(), lba, count, false).await?;
+        block
+            .write(unit.volume(), (lba, count), false, &|| false)
+            .await?;
         lba += count;
         let done = (u128::from(pass) * u128::from(end) + u128::from(lba)) << 16;
         let all = u128::from(passes) * u128::from(end);

@@ -3,6 +3,9 @@
 
 pub mod busy_host;
 pub mod host;
+pub mod initiator;
+pub mod iscsi_served;
+pub mod iscsi_world;
 pub mod sim_host;
 
 use std::future::Future;
@@ -16,12 +19,12 @@ use frontends::{SubsystemOptions, Target, TargetOptions};
 use reactor::cores::CoreConfig;
 
 /// Work for the target's thread.
-type Job = Box<dyn FnOnce(Target) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+type Job<T> = Box<dyn FnOnce(T) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 /// A running target with one memory volume, served on loopback.
-pub struct Served {
+pub struct Served<T: 'static = Target> {
     pub address: SocketAddr,
-    jobs: Option<reactor::mailbox::Sender<Job>>,
+    jobs: Option<reactor::mailbox::Sender<Job<T>>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -74,30 +77,46 @@ pub fn serve_on(
     options: impl FnOnce() -> TargetOptions + Send + 'static,
     subsystem: SubsystemOptions,
 ) -> Served {
+    let main = async move || {
+        let target = Target::new(options()).expect("the options are good");
+        let blocks = VOLUME_BYTES / u64::from(block_bytes);
+        let volume = volume::testing::memory_volume(blocks, block_bytes);
+        let reservations = Reservations::load(volume.clone()).await;
+        target
+            .add_volume(volume, reservations, subsystem)
+            .expect("the first of its name");
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = target.listen(local).await.expect("loopback can be bound");
+        (target, listener.address())
+    };
+    start(config, main, async |target: Target| target.shutdown().await)
+}
+
+/// Runs a target on a thread of its own: `main` makes it, `end` shuts it down.
+pub fn start<T: Clone + 'static>(
+    config: CoreConfig,
+    main: impl AsyncFnOnce() -> (T, SocketAddr) + Send + 'static,
+    end: impl AsyncFnOnce(T) + Send + 'static,
+) -> Served<T> {
     // RUST_LOG=debug shows what the target says; without it this does nothing.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_test_writer()
         .try_init();
     let (ready, address) = mpsc::channel();
-    let (jobs, inbox) = reactor::mailbox::channel::<Job>(16);
+    let (jobs, mut inbox) = reactor::mailbox::channel::<Job<T>>(16);
     #[expect(
         clippy::disallowed_methods,
         reason = "the target gets a thread of its own"
     )]
     let thread = std::thread::spawn(move || {
         let main = || async move {
-            let target = Target::new(options()).expect("the options are good");
-            let blocks = VOLUME_BYTES / u64::from(block_bytes);
-            let volume = volume::testing::memory_volume(blocks, block_bytes);
-            let reservations = Reservations::load(volume.clone()).await;
-            target
-                .add_volume(volume, reservations, subsystem)
-                .expect("the first of its name");
-            let local = SocketAddr::from(([127, 0, 0, 1], 0));
-            let listener = target.listen(local).await.expect("loopback can be bound");
-            ready.send(listener.address()).expect("the test waits");
-            run_jobs(target, inbox).await;
+            let (target, address) = main().await;
+            ready.send(address).expect("the test waits");
+            while let Some(job) = inbox.recv().await {
+                job(target.clone()).await;
+            }
+            end(target).await;
         };
         reactor::cores::run(config, main).expect("the core runs");
     });
@@ -111,22 +130,15 @@ pub fn serve_on(
     }
 }
 
-async fn run_jobs(target: Target, mut inbox: reactor::mailbox::Receiver<Job>) {
-    while let Some(job) = inbox.recv().await {
-        job(target.clone()).await;
-    }
-    target.shutdown().await;
-}
-
-impl Served {
+impl<T: 'static> Served<T> {
     /// Runs `job` on the target's core and returns what it gives.
-    pub fn on_core<F, T>(&self, job: impl FnOnce(Target) -> F + Send + 'static) -> T
+    pub fn on_core<F, R>(&self, job: impl FnOnce(T) -> F + Send + 'static) -> R
     where
-        F: Future<Output = T> + 'static,
-        T: Send + 'static,
+        F: Future<Output = R> + 'static,
+        R: Send + 'static,
     {
         let (done, result) = mpsc::channel();
-        let job: Job = Box::new(move |target| {
+        let job: Job<T> = Box::new(move |target| {
             let work = job(target);
             Box::pin(async move {
                 // The test may have given up.
@@ -140,16 +152,18 @@ impl Served {
             .expect("the job ends")
     }
 
-    /// Waits until `done` holds for the connections, for things that end by themselves.
-    pub fn wait_for(&self, what: &str, done: impl Fn(&frontends::MetricsSnapshot) -> bool) {
-        for _ in 0..200 {
-            let metrics = self.on_core(|target| async move { target.snapshot_metrics() });
-            if done(&metrics) {
-                return;
-            }
-            pause(Duration::from_millis(25));
-        }
-        panic!("{what} did not happen in 5 s");
+    /// Allocations on the target's core so far.
+    pub fn allocations(&self) -> u64 {
+        self.on_core(|_| async { allocations::on_this_thread() })
+    }
+
+    /// Allocations of `work` on the target's core, those of asking not counted.
+    pub fn allocations_of(&self, work: impl FnOnce()) -> u64 {
+        let first = self.allocations();
+        let second = self.allocations();
+        let asking = second - first;
+        work();
+        self.allocations() - second - asking
     }
 
     /// Shuts the target down and waits for its thread.
@@ -165,7 +179,21 @@ impl Served {
     }
 }
 
-impl Drop for Served {
+impl Served {
+    /// Waits until `done` holds for the connections, for things that end by themselves.
+    pub fn wait_for(&self, what: &str, done: impl Fn(&frontends::MetricsSnapshot) -> bool) {
+        for _ in 0..200 {
+            let metrics = self.on_core(|target| async move { target.snapshot_metrics() });
+            if done(&metrics) {
+                return;
+            }
+            pause(Duration::from_millis(25));
+        }
+        panic!("{what} did not happen in 5 s");
+    }
+}
+
+impl<T: 'static> Drop for Served<T> {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.end();

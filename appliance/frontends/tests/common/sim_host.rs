@@ -27,7 +27,7 @@ pub struct Queue {
     framing: Framing,
 }
 
-async fn send_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+pub async fn send_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match stream.try_send(&[IoSlice::new(bytes)]) {
             Ok(count) => bytes = &bytes[count..],
@@ -38,7 +38,7 @@ async fn send_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-async fn recv_exact(stream: &TcpStream, bytes: &mut [u8]) -> io::Result<()> {
+pub async fn recv_exact(stream: &TcpStream, bytes: &mut [u8]) -> io::Result<()> {
     let mut done = 0;
     while done < bytes.len() {
         match stream.try_recv(&mut bytes[done..]) {

@@ -419,6 +419,12 @@ impl Bhs {
         self.flags & FINAL != 0
     }
 
+    /// Length of the additional header segments in bytes.
+    #[must_use]
+    pub fn ahs_bytes(&self) -> usize {
+        usize::from(self.ahs_words) * 4
+    }
+
     /// Length of the data segment in bytes, without its padding.
     #[must_use]
     pub fn data_bytes(&self) -> usize {

@@ -1,6 +1,8 @@
 //! Golden vectors, round trips and malformed input for every structure of the crate.
 
 mod golden;
+mod iscsi;
+mod iscsi_rows;
 mod malformed;
 mod nvme_rows;
 mod roundtrip;

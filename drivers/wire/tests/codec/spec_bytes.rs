@@ -13,7 +13,8 @@ impl SpecBytes {
     }
 }
 
-/// Each returns the little-endian bytes of a value, and the value for the encoder under test.
+/// Each returns the bytes of a value (`le` and `be` are the order), and the value for the encoder
+/// under test.
 pub fn byte(value: u8) -> (Vec<u8>, u8) {
     (vec![value], value)
 }
@@ -32,6 +33,18 @@ pub fn le64(value: u64) -> (Vec<u8>, u64) {
 
 pub fn le128(value: u128) -> (Vec<u8>, u128) {
     (value.to_le_bytes().to_vec(), value)
+}
+
+pub fn be16(value: u16) -> (Vec<u8>, u16) {
+    (value.to_be_bytes().to_vec(), value)
+}
+
+pub fn be24(value: u32) -> (Vec<u8>, u32) {
+    (value.to_be_bytes()[1..].to_vec(), value)
+}
+
+pub fn be32(value: u32) -> (Vec<u8>, u32) {
+    (value.to_be_bytes().to_vec(), value)
 }
 
 pub fn raw<const N: usize>(value: &[u8; N]) -> (Vec<u8>, [u8; N]) {

@@ -57,13 +57,13 @@ pub async fn execute(
     let IoCommand::Write { lba, fua, .. } = write else {
         return PairStatus::failed(Status::INTERNAL_ERROR);
     };
-    let _inside = controller.fence.enter();
     if let Err(status) = controller.check(Reserved::Write) {
         return PairStatus {
             first: Status::ABORTED_FAILED_FUSED,
             second: status,
         };
     }
+    let _inside = controller.fence.enter();
     let command = Command::CompareAndWrite {
         lba,
         compare,

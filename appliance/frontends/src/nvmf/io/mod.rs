@@ -198,16 +198,14 @@ pub async fn execute(
     volume: &Volume,
     controller: &Controller,
 ) -> Outcome {
-    let _inside = controller.fence.enter();
+    let Some(access) = command.reserved() else {
+        return reservation::execute(command, data, controller).await;
+    };
     // Now, not when it was planned: its data may have come after a preemption.
-    match command.reserved() {
-        Some(access) => {
-            if let Err(status) = controller.check(access) {
-                return Outcome::failure(status);
-            }
-        }
-        None => return reservation::execute(command, data, controller).await,
+    if let Err(status) = controller.check(access) {
+        return Outcome::failure(status);
     }
+    let _inside = controller.fence.enter();
     let request = match request(command, data, volume.info()).await {
         Ok(Some(request)) => request,
         Ok(None) => return Outcome::success(),

@@ -323,7 +323,7 @@ fn preempting_registrants() {
         assert_eq!(change.state.held(), state.held(), "{kind:?}");
         assert!(!change.state.is_registrant(&c));
         assert_eq!(told(&change), [(c.clone(), Notice::Preempted)]);
-        assert_eq!(change.aborted, [c.clone()]);
+        assert_eq!(change.aborted, std::slice::from_ref(&c));
         let nobody = preempt(key(1), 0xdead, kind);
         assert_eq!(apply(&state, &b, &nobody).err(), Some(Refusal::Conflict));
         // The type matters only when the reservation is taken.

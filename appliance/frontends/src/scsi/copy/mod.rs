@@ -21,6 +21,7 @@ use wire::scsi::{Sense, SenseCode, SenseKey, Status};
 use self::checked::Copy;
 pub(super) use self::results::{CopyRecords, plan as plan_results, report};
 use self::results::{NotBegun, Record};
+use super::execute::IsAborted;
 use super::plan::from_host;
 use super::{Nexus, Outcome, Transfer};
 
@@ -43,8 +44,14 @@ pub(super) fn plan(list_bytes: u32) -> Result<Transfer, Sense> {
     Ok(from_host(list_bytes))
 }
 
-/// Cancel: stops before the next piece; a piece on its way to the volume may still take effect.
-pub(super) async fn execute(nexus: &Rc<Nexus>, data: Option<Buf>) -> Outcome {
+/// Ends before the next piece once it is aborted.
+///
+/// Cancel: the same, but a piece on its way to the volume may still take effect.
+pub(super) async fn execute(
+    nexus: &Rc<Nexus>,
+    data: Option<Buf>,
+    is_aborted: IsAborted<'_>,
+) -> Outcome {
     let Some(list) = data else {
         return Outcome::good();
     };
@@ -63,7 +70,7 @@ pub(super) async fn execute(nexus: &Rc<Nexus>, data: Option<Buf>) -> Outcome {
         Some(units) => Some(units.copies.acquire(1).await),
         None => None,
     };
-    match run(nexus, &copy, &record).await {
+    match run(nexus, &copy, &record, is_aborted).await {
         Ok(()) => {
             record.end(None);
             Outcome::good()
@@ -76,14 +83,20 @@ pub(super) async fn execute(nexus: &Rc<Nexus>, data: Option<Buf>) -> Outcome {
 }
 
 /// All segments in order, up to the first that fails.
-async fn run(nexus: &Nexus, copy: &Copy, record: &Record<'_>) -> Result<(), Sense> {
+async fn run(
+    nexus: &Nexus,
+    copy: &Copy,
+    record: &Record<'_>,
+    is_aborted: IsAborted<'_>,
+) -> Result<(), Sense> {
     for (number, segment) in copy.segments.iter().enumerate() {
         let of_segment = |sense: Sense| Sense {
             command_specific: Some(number as u64),
             ..sense
         };
         let one = checked::movement(segment, &copy.targets).map_err(of_segment)?;
-        moved::copy(nexus, &one, record).await.map_err(of_segment)?;
+        let copied = moved::copy(nexus, &one, record, is_aborted).await;
+        copied.map_err(of_segment)?;
         record.segment_done();
     }
     Ok(())

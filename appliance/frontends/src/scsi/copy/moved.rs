@@ -16,7 +16,7 @@ use super::results::Record;
 use super::{aborted, aborted_at};
 use crate::reservation::{Access as Wanted, Identity};
 use crate::scsi::status::{self, Access};
-use crate::scsi::{LogicalUnit, Nexus};
+use crate::scsi::{IsAborted, LogicalUnit, Nexus};
 
 /// Bytes that are copied at a time: with what is around them in their blocks less than a request
 /// of the volume carries.
@@ -29,13 +29,22 @@ const PATCH_TRIES: usize = 16;
 ///
 /// Errors: COPY ABORTED; what was copied stays, INFORMATION says how many blocks of the
 /// destination are missing when there was any.
-pub(super) async fn copy(nexus: &Nexus, one: &Move, record: &Record<'_>) -> Result<(), Sense> {
+pub(super) async fn copy(
+    nexus: &Nexus,
+    one: &Move,
+    record: &Record<'_>,
+    is_aborted: IsAborted<'_>,
+) -> Result<(), Sense> {
     let unreachable = aborted(SenseCode::COPY_TARGET_NOT_REACHABLE);
     let _source = one.source.gate.enter().map_err(|_| unreachable)?;
     let _destination = one.destination.gate.enter().map_err(|_| unreachable)?;
     let block_bytes = u64::from(one.destination.info().block_bytes);
     let mut left_bytes = one.len_bytes;
     for piece in ordered_pieces(one) {
+        if is_aborted() {
+            // Nobody hears of it: the task is over.
+            return Err(aborted(SenseCode::NONE));
+        }
         let copied = copy_piece(nexus, one, &piece).await;
         copied.map_err(|sense| match left_bytes {
             left if left == one.len_bytes => sense,

@@ -223,3 +223,37 @@ fn capacity_changes_are_told() {
         }
     });
 }
+
+/// Between two of its requests a long command asks whether it is still wanted.
+#[test]
+fn an_aborted_command_ends_with_the_request_it_is_at() {
+    run(|stage| async move {
+        let same = rw16(0x93, 0, 0, 10_000);
+        let mut buf = reactor::buf::alloc(512).await;
+        buf.as_mut().fill(7);
+        let plan = stage.a.nexus.plan(LUN, &same).expect("a plan");
+        let asked = Cell::new(0);
+        let is_aborted = || {
+            asked.set(asked.get() + 1);
+            asked.get() > 3
+        };
+        let execute = stage.a.nexus.execute_until(plan, Some(buf), &is_aborted);
+        execute.await;
+        let written = stage.a.good(&rw16(0x88, 0, 0, 1000)).await;
+        let count = written.chunks(512).filter(|block| block[0] == 7).count();
+        assert_eq!(count, 3 * 256);
+        let verify = stage.a.nexus.plan(LUN, &rw16(0x8f, 0, 0, 50_000));
+        asked.set(0);
+        let metrics = |stage: &Stage| {
+            let metrics = stage.unit.volume().metrics();
+            metrics.ops[volume::OpKind::Verify.index()].count
+        };
+        let before = metrics(&stage);
+        let execute = stage
+            .a
+            .nexus
+            .execute_until(verify.expect("a plan"), None, &is_aborted);
+        execute.await;
+        assert_eq!(metrics(&stage) - before, 3);
+    });
+}

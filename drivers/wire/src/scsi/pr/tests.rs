@@ -102,7 +102,8 @@ fn transport_ids_follow_one_another() {
 fn impossible_transport_ids_are_refused() {
     let good = port_id();
     assert!(TransportId::decode(&good).is_ok());
-    let cases: [(&str, fn(&mut Vec<u8>)); 12] = [
+    type Case = (&'static str, fn(&mut Vec<u8>));
+    let cases: [Case; 12] = [
         ("another protocol", |id| id[0] = 0x46),
         ("a reserved bit", |id| id[0] |= 0x10),
         ("a reserved format", |id| id[0] = 0x85),

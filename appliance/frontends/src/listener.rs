@@ -5,16 +5,22 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use reactor::net::{BoundSocket, TcpListener};
+use reactor::net::{BoundSocket, TcpListener, TcpStream};
 use reactor::sync::Notify;
 
-use super::connection::Connection;
-use crate::complaints::Complaint;
+use crate::complaints::{Complaint, Complaints};
 use crate::error::FrontendError;
-use crate::nvmf::target::Target;
 
 /// Pause after a failed accept (too many open files), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who takes the sockets of a listener.
+pub(crate) trait Acceptor: 'static {
+    /// Serves a new socket; returns at once.
+    fn accept(&self, stream: TcpStream, peer: SocketAddr);
+    /// For log lines.
+    fn complaints(&self) -> &Rc<Complaints>;
+}
 
 /// A listening address of a target.
 #[derive(Debug)]
@@ -25,7 +31,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    pub(crate) fn open(target: &Target, bound: BoundSocket) -> Result<Rc<Self>, FrontendError> {
+    pub(crate) fn open(
+        acceptor: impl Acceptor,
+        bound: BoundSocket,
+    ) -> Result<Rc<Self>, FrontendError> {
         let address = bound.local_addr();
         let socket = bound
             .listen()
@@ -37,7 +46,7 @@ impl Listener {
         });
         // The task keeps the listener: it stays open until it is closed.
         drop(reactor::spawn(accept_loop(
-            target.clone(),
+            acceptor,
             socket,
             Rc::clone(&listener),
         )));
@@ -56,13 +65,13 @@ impl Listener {
     }
 }
 
-async fn accept_loop(target: Target, socket: TcpListener, listener: Rc<Listener>) {
+async fn accept_loop(acceptor: impl Acceptor, socket: TcpListener, listener: Rc<Listener>) {
     while !listener.closed.get() {
         let accepted = net::first(socket.accept(), listener.closing.notified()).await;
         match accepted {
-            Some(Ok((stream, peer))) => Connection::accept(&target, stream, peer),
+            Some(Ok((stream, peer))) => acceptor.accept(stream, peer),
             Some(Err(error)) => {
-                target.complaints().about(Complaint::Accept, || {
+                acceptor.complaints().about(Complaint::Accept, || {
                     tracing::warn!(address = %listener.address, %error, "accept failed");
                 });
                 reactor::time::sleep(ACCEPT_PAUSE).await;

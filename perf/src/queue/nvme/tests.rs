@@ -1,6 +1,6 @@
 //! The queue against scripted bytes: what a controller may say, and what it may not.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, Read, Write};
 
 use proptest::prelude::*;
 use wire::nvme::{Cqe, Sgl};
@@ -8,6 +8,7 @@ use wire::tcp::{FatalStatus, PduError};
 use wire::tcp::{IcReq, IcResp, Layout, Receiver, TermFrame, flags};
 
 use super::*;
+use crate::queue::script::{Script, data, io};
 
 const IO_BYTES: u32 = 4096;
 const SHAPE: Shape = Shape {
@@ -18,59 +19,6 @@ const SHAPE: Shape = Shape {
     nsid: 1,
     keep_data: true,
 };
-
-/// A socket whose peer said `incoming`, read and written in small pieces.
-#[derive(Default)]
-struct Script {
-    incoming: Vec<u8>,
-    piece: usize,
-    sent: Vec<u8>,
-    full: bool,
-}
-
-impl Script {
-    fn saying(incoming: Vec<u8>, piece: usize) -> Self {
-        Self {
-            incoming,
-            piece,
-            ..Self::default()
-        }
-    }
-}
-
-impl Read for Script {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        let count = self.piece.min(self.incoming.len()).min(to.len());
-        if count == 0 {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        to[..count].copy_from_slice(&self.incoming[..count]);
-        self.incoming.drain(..count);
-        Ok(count)
-    }
-}
-
-impl Write for Script {
-    /// Takes `piece` bytes at a time, and nothing every other time.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.full = !self.full;
-        if self.full {
-            return Err(ErrorKind::WouldBlock.into());
-        }
-        let count = self.piece.min(bytes.len());
-        self.sent.extend_from_slice(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
-        self.write(&all)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 fn terms(digests: bool) -> Terms {
     let framing = Framing {
@@ -93,20 +41,6 @@ fn queue(shape: Shape, digests: bool) -> Queue {
     Queue::new(shape, terms(digests), vec![7; 1 << 20])
 }
 
-fn io(kind: Kind) -> Io {
-    Io {
-        kind,
-        unit: 3,
-        fua: false,
-        intended_ns: 10,
-        issued_ns: 20,
-    }
-}
-
-fn data(len: u32) -> Vec<u8> {
-    (0..len).map(|i| (i * 7 % 251) as u8).collect()
-}
-
 fn submit(queue: &mut Queue, kind: Kind) {
     let content = data(queue.shape.io_bytes);
     queue
@@ -117,8 +51,11 @@ fn submit(queue: &mut Queue, kind: Kind) {
 /// Sends everything, however often the socket is full.
 fn sent_bytes(queue: &mut Queue, piece: usize) -> Vec<u8> {
     let mut script = Script::saying(Vec::new(), piece);
-    while !queue.is_sent() {
-        queue.send(&mut script).unwrap();
+    while !queue.output.is_empty() {
+        queue
+            .output
+            .send(&mut script, queue.payload.bytes())
+            .unwrap();
     }
     script.sent
 }
@@ -177,10 +114,10 @@ fn a_read_ends_with_the_success_flag_however_the_bytes_are_cut() {
             assert_eq!(done.len(), 1, "piece {piece}");
             assert_eq!(
                 (done[0].io, done[0].status),
-                (io(Kind::Read), Status::SUCCESS)
+                (io(Kind::Read), Status::SUCCESS.into())
             );
-            assert_eq!(queue.buffer(0), content, "piece {piece}");
-            assert_eq!(queue.in_flight(), 0);
+            assert_eq!(queue.payload.buffer(0), content, "piece {piece}");
+            assert_eq!(queue.slots.in_flight(), 0);
         }
     }
 }
@@ -195,7 +132,7 @@ fn a_read_may_come_in_parts_with_a_response_after() {
     submit(&mut queue, Kind::Read);
     let done = feed(&mut queue, bytes, 100).unwrap();
     assert_eq!(done.len(), 1);
-    assert_eq!(queue.buffer(0), content);
+    assert_eq!(queue.payload.buffer(0), content);
 }
 
 #[test]
@@ -311,7 +248,7 @@ fn a_failed_command_completes_with_its_status() {
     let mut queue = queue(SHAPE, false);
     submit(&mut queue, Kind::Read);
     let done = feed(&mut queue, response(0, Status::LBA_OUT_OF_RANGE, false), 24).unwrap();
-    assert_eq!(done[0].status, Status::LBA_OUT_OF_RANGE);
+    assert_eq!(done[0].status, Status::LBA_OUT_OF_RANGE.into());
     assert!(queue.has_room());
 }
 
@@ -325,7 +262,7 @@ fn the_oldest_command_is_known() {
         };
         queue.submit(io, 0, |_| {}).unwrap();
     }
-    assert_eq!(queue.oldest().map(|io| io.issued_ns), Some(10));
+    assert_eq!(queue.slots.oldest().map(|io| io.issued_ns), Some(10));
 }
 
 /// Runs `bytes` against one command of `kind` and gives the rule they break.

@@ -1,4 +1,4 @@
-//! The admin side: finds the subsystem, identifies it, asks for queues.
+//! The admin side of NVMe/TCP: finds the subsystem, identifies it, asks for queues.
 //!
 //! Source: base 2.0 sections 3.1.3 (properties), 5.17 (Identify), 5.27.1.5 (Number of Queues).
 
@@ -12,78 +12,58 @@ use wire::text::DISCOVERY_NQN;
 use crate::access::Random;
 use crate::cli::ConnectArgs;
 use crate::error::PerfError;
-use crate::queue::Opening;
+use crate::queue::nvme::Opening;
 
-/// What the namespace and the controller allow.
-#[derive(Clone, Copy, Debug)]
-pub struct Geometry {
-    /// Logical block in bytes.
-    pub block_bytes: u32,
-    /// Size in logical blocks.
-    pub blocks: u64,
-    /// Data that fits into an I/O command capsule, in bytes.
-    pub capsule_bytes: u32,
-    /// Most bytes of one command; `None` when there is no limit.
-    pub max_transfer_bytes: Option<u64>,
-    /// Largest queue in entries; one fewer can be in flight.
-    pub queue_entries: u32,
-}
+use super::{FILL_BYTES, FILL_DEPTH, Geometry, Name, Target};
 
 /// A connected controller. Dropping it ends its admin queue, and with it the controller.
 #[derive(Debug)]
-pub struct Target {
-    /// Where it is.
-    pub address: SocketAddr,
-    /// Subsystem.
-    pub nqn: String,
-    /// Model, serial number and firmware, as the controller says.
-    pub model: String,
-    /// See `model`.
-    pub serial: String,
-    /// See `model`.
-    pub firmware: String,
-    /// What it allows.
-    pub geometry: Geometry,
+pub struct Admin {
+    address: SocketAddr,
+    nqn: String,
     controller: Controller,
     options: HostOptions,
     max_r2t: u32,
 }
 
-impl Target {
-    /// Connects to `nqn`, or to the only subsystem that discovery lists.
-    ///
-    /// Errors: `Admin`; `Option` when there is not exactly one subsystem to choose.
-    pub fn connect(
-        address: SocketAddr,
-        nqn: Option<&str>,
-        link: &ConnectArgs,
-    ) -> Result<Self, PerfError> {
-        let options = options(link);
-        let nqn = match nqn {
-            Some(nqn) => nqn.to_owned(),
-            None => discover(address, &options)?,
-        };
-        let admin = |doing| move |source| failed(doing, address, source);
-        let mut controller = Host::connect(address, &nqn, options.clone())
-            .map_err(admin("connecting the admin queue"))?;
-        let geometry =
-            geometry(&mut controller, link.nsid).map_err(admin("identifying the namespace"))?;
-        let identity = controller.identity().map_err(admin("identifying"))?;
-        Ok(Self {
+/// Connects to `nqn`, or to the only subsystem that discovery lists.
+///
+/// Errors: `Admin`; `Option` when there is not exactly one subsystem to choose.
+pub fn connect(
+    address: SocketAddr,
+    nqn: Option<&str>,
+    link: &ConnectArgs,
+) -> Result<Target, PerfError> {
+    let options = options(link);
+    let nqn = match nqn {
+        Some(nqn) => nqn.to_owned(),
+        None => discover(address, &options)?,
+    };
+    let admin = |doing| move |source| failed(doing, address, source);
+    let mut controller = Host::connect(address, &nqn, options.clone())
+        .map_err(admin("connecting the admin queue"))?;
+    let geometry =
+        geometry(&mut controller, link.nsid).map_err(admin("identifying the namespace"))?;
+    let identity = controller.identity().map_err(admin("identifying"))?;
+    Ok(Target {
+        address,
+        name: Name::Nvme { nqn: nqn.clone() },
+        model: identity.mn.as_str().to_owned(),
+        serial: identity.sn.as_str().to_owned(),
+        firmware: identity.fr.as_str().to_owned(),
+        geometry,
+        admin: super::Admin::Nvme(Box::new(Admin {
             address,
             nqn,
-            model: identity.mn.as_str().to_owned(),
-            serial: identity.sn.as_str().to_owned(),
-            firmware: identity.fr.as_str().to_owned(),
-            geometry,
             controller,
             options,
             max_r2t: link.max_r2t,
-        })
-    }
+        })),
+    })
+}
 
-    /// Asks for `count` I/O queues with `depth` commands in flight each, to be opened by the
-    /// load threads.
+impl Admin {
+    /// Asks for `count` I/O queues with `depth` commands in flight each.
     ///
     /// Errors: `Admin`; `Option` when the controller grants fewer.
     pub fn queues(&mut self, count: u16, depth: u16) -> Result<Opening, PerfError> {
@@ -108,26 +88,17 @@ impl Target {
             timeout: self.options.timeout,
         })
     }
-}
 
-/// Bytes of one write of a fill, where the controller takes as much.
-const FILL_BYTES: u64 = 128 << 10;
-/// Writes of a fill in flight.
-const FILL_DEPTH: usize = 16;
-
-impl Target {
-    /// Writes the first `span` bytes of the namespace once, with bytes that differ from block to
-    /// block. Ends with a Flush. Uses up the controller: its queue count is set.
+    /// See [`Target::fill`].
     ///
     /// Errors: `Admin`.
-    pub fn fill(&mut self, span: u64) -> Result<(), PerfError> {
+    pub fn fill(&mut self, geometry: &Geometry, span: u64) -> Result<(), PerfError> {
         let address = self.address;
-        self.write_all(span)
+        self.write_all(geometry, span)
             .map_err(|source| failed("filling the namespace", address, source))
     }
 
-    fn write_all(&mut self, span: u64) -> Result<(), HostError> {
-        let geometry = self.geometry;
+    fn write_all(&mut self, geometry: &Geometry, span: u64) -> Result<(), HostError> {
         let most = geometry.max_transfer_bytes.unwrap_or(FILL_BYTES);
         let block_bytes = u64::from(geometry.block_bytes);
         let step = (FILL_BYTES.min(most) / block_bytes).max(1);

@@ -16,6 +16,7 @@ use wire::tcp::{CapsuleCmd, CommonHeader, Framing, IcReq, IcResp, Link, Pdu, Rec
 
 use super::Terms;
 use crate::error::PerfError;
+use crate::queue::socket::{self, read_exact, write};
 
 /// Which queue of which controller to open, and how.
 #[derive(Clone, Debug)]
@@ -46,19 +47,10 @@ pub struct Opening {
 ///
 /// Errors: `Socket`, `Closed`, `Wire`, `Terminated`, `Protocol`; `Refused` when Connect fails.
 pub fn open(opening: &Opening, qid: u16) -> Result<(TcpStream, Terms), PerfError> {
-    let mut socket = TcpStream::connect_timeout(&opening.address, opening.timeout)
-        .and_then(|socket| {
-            socket.set_nodelay(true)?;
-            socket.set_read_timeout(Some(opening.timeout))?;
-            socket.set_write_timeout(Some(opening.timeout))?;
-            Ok(socket)
-        })
-        .map_err(|source| failed("connecting", source))?;
+    let mut socket = socket::connect(opening.address, opening.timeout)?;
     let terms = handshake(&mut socket, opening)?;
     connect(&mut socket, opening, qid, &terms)?;
-    socket
-        .set_nonblocking(true)
-        .map_err(|source| failed("connecting", source))?;
+    socket::unblock(&socket)?;
     Ok((socket, terms))
 }
 
@@ -176,28 +168,4 @@ fn read_pdu(
     let rest = bytes.get_mut(CommonHeader::SIZE..).unwrap_or_default();
     read_exact(socket, doing, rest)?;
     Ok(bytes)
-}
-
-fn read_exact(
-    socket: &mut impl Read,
-    doing: &'static str,
-    bytes: &mut [u8],
-) -> Result<(), PerfError> {
-    socket.read_exact(bytes).map_err(|source| {
-        if source.kind() == std::io::ErrorKind::UnexpectedEof {
-            PerfError::Closed { doing }
-        } else {
-            failed(doing, source)
-        }
-    })
-}
-
-fn write(socket: &mut impl Write, doing: &'static str, bytes: &[u8]) -> Result<(), PerfError> {
-    socket
-        .write_all(bytes)
-        .map_err(|source| failed(doing, source))
-}
-
-fn failed(doing: &'static str, source: std::io::Error) -> PerfError {
-    PerfError::Socket { doing, source }
 }
