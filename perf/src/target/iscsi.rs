@@ -212,7 +212,7 @@ impl Admin {
         let end = (span / block_bytes).min(geometry.blocks) * block_bytes;
         let most = geometry.max_transfer_bytes.unwrap_or(FILL_BYTES);
         let mut io_bytes = block_bytes;
-        while end % (io_bytes * 2) == 0 && io_bytes * 2 <= FILL_BYTES.min(most) {
+        while end.is_multiple_of(io_bytes * 2) && io_bytes * 2 <= FILL_BYTES.min(most) {
             io_bytes *= 2;
         }
         let depth = FILL_DEPTH.min(geometry.queue_entries.saturating_sub(1).max(1) as usize);
