@@ -7,8 +7,21 @@
 CHAP=yes
 MIB=1048576
 
+# What iscsiadm says at discovery comes from its configuration alone.
+authenticate_discovery() {
+    for setting in authmethod=CHAP "username=$CHAP_USER" "password=$CHAP_SECRET" \
+        "username_in=$CHAP_TARGET_USER" "password_in=$CHAP_TARGET_SECRET"; do
+        echo "discovery.sendtargets.auth.${setting%%=*} = ${setting#*=}"
+    done >>/etc/iscsi/iscsid.conf
+}
+
 discovery() {
     step "discovery"
+    if bedplate; then
+        refuse "discovery without authentication" "authoriz" \
+            iscsiadm -m discovery -t sendtargets -p "$ADDRESS:$PORTAL_1"
+        authenticate_discovery
+    fi
     need "discovery" iscsiadm -m discovery -t sendtargets -p "$ADDRESS:$PORTAL_1"
     for volume in "$VOL_4K" "$VOL_512"; do
         grep -q "$IQN_PREFIX$volume\$" /run/need.out ||
@@ -152,23 +165,32 @@ more_commands() {
     need "LBA status of what was unmapped" sg_get_lba_status --lba=300 "$DEV"
     grep -qi 'deallocated' /run/need.out || die "not deallocated: $(cat /run/need.out)"
 
-    need "extended copy" sg_xcopy "if=$DEV" "of=$DEV" skip=256 seek=2048 count=16 bs=4096
+    need "extended copy" sg_xcopy "if=$(generic "$DEV")" "of=$(generic "$DEV")" bs=4096 \
+        skip=256 seek=2048 count=16
     filled $((2048 * 4096)) 65536 /run/a
     need "copy parameters" sg_copy_results --params "$DEV"
     need "write atomic" sg_write_x --atomic=0 --16 --lba=2048 --num=16 --in=/run/b "$DEV"
     filled $((2048 * 4096)) 65536 /run/b
 }
 
+# generic DEVICE: its /dev/sgN, which sg_xcopy wants.
+generic() { echo /dev/"$(ls "/sys/block/${1##*/}/device/scsi_generic")"; }
+
 copy_between_units() {
     step "extended copy between two units"
     from=$DEV
-    need "fill" dd if=/run/b of="$from" bs=4096 count=16 seek=4096 oflag=direct
     # shellcheck disable=SC2086
-    record "$VOL_512" "$PORTAL_1" $MUTUAL_CHAP
-    login "$VOL_512" "$PORTAL_1"
-    equal "size" "$(blockdev --getsize64 "$DEV")" "$VOL_BYTES"
-    equal "logical block" "$(blockdev --getss "$DEV")" 512
-    logout "$VOL_512" "$PORTAL_1"
+    record "$VOL_COPY" "$PORTAL_2" $MUTUAL_CHAP
+    login "$VOL_COPY" "$PORTAL_2"
+    need "fill" dd if=/run/b of="$from" bs=4096 count=16 seek=4096 oflag=direct
+    for who in --on_src --on_dst; do
+        need "clear" sg_unmap --lba=64 --num=16 "$DEV"
+        need "extended copy $who" sg_xcopy $who "if=$(generic "$from")" "of=$(generic "$DEV")" \
+            bs=4096 skip=4096 seek=64 count=16
+        filled $((64 * 4096)) 65536 /run/b
+    done
+    zeros $((80 * 4096)) 65536
+    logout "$VOL_COPY" "$PORTAL_2"
     DEV=$from
 }
 

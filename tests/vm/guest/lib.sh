@@ -4,8 +4,8 @@
 #   TARGET        bedplate (on the machine, behind 10.0.2.2) or nvmet (the kernel's own target in
 #                 this guest: a developer's aid that tells a wrong script from a wrong target)
 #   PORT          TCP port of the target
-#   VOL_4K VOL_512 VOL_CLOSED   names of volumes: 4096 and 512 byte blocks, and one that lists
-#                 another host only
+#   VOL_4K VOL_512 VOL_CLOSED VOL_COPY   names of volumes: 4096 and 512 byte blocks, one that lists
+#                 another host only, and one more of 4096 byte blocks to copy to
 #   VOL_BYTES     size of each of them
 #
 # Words to the host, one line each on the console:

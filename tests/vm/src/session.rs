@@ -12,7 +12,7 @@ const VOLUME_BYTES: u64 = 384 << 20;
 const RECONNECT: Duration = Duration::from_secs(90);
 
 /// Volumes of the test; `guest/lib.sh` tells what each is for.
-const VOLUMES: [Volume; 3] = [
+const VOLUMES: [Volume; 4] = [
     Volume {
         name: "vm4k",
         block_bytes: 4096,
@@ -27,6 +27,11 @@ const VOLUMES: [Volume; 3] = [
         name: "vmclosed",
         block_bytes: 4096,
         allow_hosts: &["nqn.2014-08.org.nvmexpress:uuid:11111111-2222-4333-8444-555555555555"],
+    },
+    Volume {
+        name: "vmcopy",
+        block_bytes: 4096,
+        allow_hosts: &[],
     },
 ];
 
@@ -101,6 +106,7 @@ impl Session {
             format!("VOL_4K={}", VOLUMES[0].name),
             format!("VOL_512={}", VOLUMES[1].name),
             format!("VOL_CLOSED={}", VOLUMES[2].name),
+            format!("VOL_COPY={}", VOLUMES[3].name),
             format!("VOL_BYTES={VOLUME_BYTES}"),
         ];
         match &target {

@@ -382,6 +382,7 @@ mod tests {
             mailbox_waits: 0,
             parks: 40,
             ops: 50,
+            iscsi: None,
         }
     }
 
