@@ -230,7 +230,9 @@ fn a_connection_takes_the_place_of_one_with_its_identifier() {
                     .expect("an answer"),
                 0
             );
+            let since = reactor::now();
             assert!(first.is_closed().await);
+            assert!(since.elapsed() < SECOND / 10, "hosts wait for it");
         },
     );
 }

@@ -24,10 +24,9 @@ impl Connection {
         session.when(|| session.executing_of(self) == 0).await;
         // From here on nothing of its commands can take effect.
         session.connection_ended(self, reason);
-        if reason.has_last_words() {
+        if let Some(rest) = reason.last_words() {
             let _ = reactor::time::timeout(linger, self.outbox.queue.flushed()).await;
-            // Closing with unread input would reset the connection and lose what was said.
-            let _ = reactor::time::timeout(linger, self.socket.discard()).await;
+            let _ = reactor::time::timeout(rest, self.socket.discard()).await;
         }
         self.socket.shutdown();
         self.set_finished();

@@ -414,9 +414,11 @@ impl Guest<'_> {
         self.target.complaints().about(Complaint::Unconnected, || {
             tracing::info!(peer = %self.peer, ?reason, "login ended before it was done");
         });
-        if reason.has_last_words() {
-            let linger = self.target.options().linger;
-            let _ = reactor::time::timeout(linger, self.socket.discard()).await;
+        // Only a refusal says anything.
+        if reason == CloseReason::LoginRefused
+            && let Some(rest) = reason.last_words()
+        {
+            let _ = reactor::time::timeout(rest, self.socket.discard()).await;
         }
         self.target.totals().refused(reason);
         self.socket.shutdown();

@@ -1,5 +1,7 @@
 //! Why connections end, and the socket that is told so.
 
+use std::time::Duration;
+
 use net::Closed;
 
 /// Why a connection ends. Shown in the log and counted.
@@ -59,17 +61,19 @@ impl CloseReason {
         }
     }
 
-    /// Whether what waits to be sent is given time to leave.
-    pub(crate) fn has_last_words(self) -> bool {
-        matches!(
-            self,
-            Self::ProtocolError
-                | Self::LoginRefused
-                | Self::LoggedOut
-                | Self::Removed
-                | Self::ColdReset
-                | Self::Shutdown
-        )
+    /// Whether what waits to be sent is given time to leave, and for how long input is passed over
+    /// then: a socket that is closed with unread input is reset, and what was said last is lost.
+    /// Short, as hosts wait for the end; after an error more may be on the way.
+    pub(crate) fn last_words(self) -> Option<Duration> {
+        match self {
+            Self::ProtocolError => Some(Duration::from_millis(250)),
+            Self::LoginRefused
+            | Self::LoggedOut
+            | Self::Removed
+            | Self::ColdReset
+            | Self::Shutdown => Some(Duration::from_millis(50)),
+            _ => None,
+        }
     }
 
     /// Whether the other connections of the session go on.
