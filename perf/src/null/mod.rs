@@ -56,7 +56,6 @@ pub struct Disguise {
 
 /// A connection of either protocol.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one for each connection")]
 enum Peer {
     Nvme(Connection),
     Iscsi(iscsi::Connection),

@@ -127,7 +127,6 @@ impl Opening {
 
 /// A connected queue.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one for each connection")]
 pub enum Queue {
     /// Of NVMe/TCP.
     Nvme(nvme::Queue),
