@@ -142,7 +142,7 @@ fn impossible_options_name_themselves() {
         ),
         (
             &["--bs", "32M"],
-            "--bs 32 MiB: the controller takes at most 16 MiB",
+            "--bs 32 MiB: the target takes at most 16 MiB",
         ),
         (&["--span", "4T"], "--span 4 TiB: the namespace has 1 GiB"),
         (&["--cores", "1000"], "--cores 1000"),

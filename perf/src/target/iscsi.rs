@@ -3,8 +3,8 @@
 //! Source: SPC-4 sections 6.4 (INQUIRY) and 7.8 (vital product data), SBC-3 sections 5.16 (READ
 //! CAPACITY (16)) and 6.5.3 (block limits), SAM-5 section 4.7 (unit numbers).
 
-use std::net::SocketAddr;
-use std::time::Instant;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use wire::scsi::Cdb;
 use wire::scsi::data::capacity::Capacity;
@@ -13,7 +13,7 @@ use crate::access::Random;
 use crate::cli::ConnectArgs;
 use crate::error::PerfError;
 use crate::queue::iscsi::{Opening, Session, Wishes, cdb, targets};
-use crate::queue::{Io, Kind, Shape};
+use crate::queue::{Io, Kind, Queue, Shape};
 
 use super::{FILL_BYTES, FILL_DEPTH, Geometry, Name, Target};
 
@@ -224,35 +224,58 @@ impl Admin {
             nsid: 0,
             keep_data: true,
         };
-        let (mut socket, mut queue) =
-            crate::queue::Opening::Iscsi(self.opening.clone()).open(1, shape, Vec::new())?;
-        let mut random = Random::new(span, 0);
-        let io = |kind, unit| Io {
+        let opening = crate::queue::Opening::Iscsi(self.opening.clone());
+        let (socket, queue) = opening.open(1, shape, Vec::new())?;
+        let mut filling = Filling {
+            socket,
+            queue,
+            random: Random::new(span, 0),
+            timeout: self.opening.timeout,
+        };
+        for unit in 0..end / io_bytes {
+            filling.wait(|queue| queue.has_room())?;
+            filling.submit(Kind::Write, unit)?;
+        }
+        filling.wait(|queue| queue.in_flight() == 0 && queue.has_room())?;
+        filling.submit(Kind::Flush, 0)?;
+        filling.wait(|queue| queue.in_flight() == 0)
+    }
+}
+
+/// A queue that is written through.
+struct Filling {
+    socket: TcpStream,
+    queue: Queue,
+    random: Random,
+    timeout: Duration,
+}
+
+impl Filling {
+    fn submit(&mut self, kind: Kind, unit: u64) -> Result<(), PerfError> {
+        let io = Io {
             kind,
             unit,
             fua: false,
             intended_ns: 0,
             issued_ns: 0,
         };
-        let (mut unit, units) = (0, end / io_bytes);
-        let mut flushed = false;
+        let random = &mut self.random;
+        self.queue.submit(io, 0, |data| {
+            for word in data.chunks_exact_mut(8) {
+                word.copy_from_slice(&random.next().to_le_bytes());
+            }
+        })
+    }
+
+    /// Sends and receives until `until` holds.
+    ///
+    /// Errors: `Timeout` when nothing came for too long; `Command` when a write failed.
+    fn wait(&mut self, until: impl Fn(&Queue) -> bool) -> Result<(), PerfError> {
         let mut done = Vec::new();
         let mut progress = Instant::now();
-        while !flushed || queue.in_flight() > 0 {
-            while unit < units && queue.has_room() {
-                queue.submit(io(Kind::Write, unit), 0, |data| {
-                    for word in data.chunks_exact_mut(8) {
-                        word.copy_from_slice(&random.next().to_le_bytes());
-                    }
-                })?;
-                unit += 1;
-            }
-            if unit == units && !flushed && queue.in_flight() == 0 && queue.has_room() {
-                queue.submit(io(Kind::Flush, 0), 0, |_| {})?;
-                flushed = true;
-            }
-            queue.send(&mut socket)?;
-            if queue.receive(&mut socket, &mut done)? {
+        while !until(&self.queue) {
+            self.queue.send(&mut self.socket)?;
+            if self.queue.receive(&mut self.socket, &mut done)? {
                 progress = Instant::now();
             } else {
                 // Filling is no measurement: another process may have the core meanwhile.
@@ -265,10 +288,10 @@ impl Admin {
                 });
             }
             done.clear();
-            if progress.elapsed() > self.opening.timeout {
+            if progress.elapsed() > self.timeout {
                 return Err(PerfError::Timeout {
-                    in_flight: queue.in_flight(),
-                    after_ms: self.opening.timeout.as_millis() as u64,
+                    in_flight: self.queue.in_flight(),
+                    after_ms: self.timeout.as_millis() as u64,
                     oldest: "a write".to_owned(),
                 });
             }
