@@ -86,16 +86,15 @@ await_active() {
     done
 }
 
-# state_of DISK GROUP: the group's ALUA state as the disk's session is told, as a number.
-state_of() {
-    sg_rtpg --decode "/dev/$1" | awk -v group="$2" '
-        /target port group id/ { current = strtonum("0x" substr($6, 3)) ; id = $0 }
-        /target port group asymmetric access state/ {
-            if (id ~ sprintf("0x%x ", group)) print $NF }'
+# set_state DISK GROUP STATE: optimized, nonoptimized or standby.
+set_state() {
+    case $3 in
+    optimized) code=0 ;;
+    nonoptimized) code=1 ;;
+    standby) code=2 ;;
+    esac
+    need "group $2 to $3" sg_stpg --tp="$2" --state=$code "/dev/$1"
 }
-
-# set_state DISK GROUP STATE: optimized, nonoptimized, standby or unavailable.
-set_state() { need "group $2 to $3" sg_stpg --tp="$2" --state="$3" "/dev/$1"; }
 
 alua() {
     step "ALUA states and where writes go"
