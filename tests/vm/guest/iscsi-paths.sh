@@ -161,9 +161,10 @@ persist() {
     sg_persist --out "$@" "/dev/$disk"
 }
 
-# try_write DISK, try_read DISK: one block, past the block layer.
+# try_write DISK, try_read DISK: one block, past the block layer; READ(10) raw, as sg_dd does not say
+# why it cannot read.
 try_write() { sg_dd if=/run/data "of=/dev/$1" bs=4096 count=1 seek=8 blk_sgio=1; }
-try_read() { sg_dd "if=/dev/$1" of=/dev/null bs=4096 count=1 skip=8 blk_sgio=1; }
+try_read() { sg_raw -r 4096 "/dev/$1" 28 00 00 00 00 08 00 00 01 00; }
 
 # take_attention DISK: what the unit wants to say first.
 take_attention() { sg_turs -n 3 "/dev/$1" >/dev/null 2>&1 || true; }
