@@ -1,4 +1,4 @@
-//! `bedplate-perf`: puts load on NVMe/TCP targets and measures what they do.
+//! `bedplate-perf`: puts load on NVMe/TCP and iSCSI targets and measures what they do.
 //!
 //! Two parts. The measuring one is a stack: [`queue`] is the protocol without I/O, [`lane`] adds
 //! a socket, a stream of commands ([`access`]) and a schedule ([`pace`]), [`worker`] is the loop

@@ -298,6 +298,18 @@ impl Host {
     }
 }
 
+/// Two registrants with keys 1 and 2; the first holds a reservation for writing.
+async fn two_hosts(server: SocketAddr) -> (Host, Host) {
+    let mut a = Host::open(server, b'a').await;
+    let mut b = Host::open(server, b'b').await;
+    assert_eq!(a.register((0, 1), NEW).await, Status::SUCCESS);
+    assert_eq!(b.register((0, 2), NEW).await, Status::SUCCESS);
+    let kind = Kind::WriteExclusive;
+    let taken = a.acquire((1, 0), AcquireAction::ACQUIRE, kind).await;
+    assert_eq!(taken, Status::SUCCESS);
+    (a, b)
+}
+
 fn write_command(lba: u64) -> Sqe {
     let one = ReadWrite::new(lba, 1).expect("a count");
     one.encode(NvmOpcode::WRITE, 3, 1, Some(CAPSULE(BLOCK)))
@@ -458,13 +470,7 @@ fn hosts_of_both_kinds_keep_each_other_out() {
 fn commands_in_flight_end_with_a_preempt_and_abort() {
     on_each_stage(6, |stage| {
         stage.play(|scene| async move {
-            let mut a = Host::open(scene.server, b'a').await;
-            let mut b = Host::open(scene.server, b'b').await;
-            assert_eq!(a.register((0, 1), NEW).await, Status::SUCCESS);
-            assert_eq!(b.register((0, 2), NEW).await, Status::SUCCESS);
-            let kind = Kind::WriteExclusive;
-            let taken = a.acquire((1, 0), AcquireAction::ACQUIRE, kind).await;
-            assert_eq!(taken, Status::SUCCESS);
+            let (mut a, mut b) = two_hosts(scene.server).await;
             assert_eq!(a.write(0, 1).await, Status::SUCCESS);
             a.admin
                 .start(Sqe::async_event_request(40), &[])
@@ -510,13 +516,7 @@ fn commands_in_flight_end_with_a_preempt_and_abort() {
 fn a_write_of_a_lost_host_is_waited_for() {
     on_each_stage(4, |stage| {
         stage.play(|scene| async move {
-            let mut a = Host::open(scene.server, b'a').await;
-            let mut b = Host::open(scene.server, b'b').await;
-            assert_eq!(a.register((0, 1), NEW).await, Status::SUCCESS);
-            assert_eq!(b.register((0, 2), NEW).await, Status::SUCCESS);
-            let kind = Kind::WriteExclusive;
-            let taken = a.acquire((1, 0), AcquireAction::ACQUIRE, kind).await;
-            assert_eq!(taken, Status::SUCCESS);
+            let (mut a, mut b) = two_hosts(scene.server).await;
             let standstill = STANDSTILL * 3 / 2;
             scene.disk.set_slow(standstill);
             let began = reactor::now();
@@ -528,7 +528,7 @@ fn a_write_of_a_lost_host_is_waited_for() {
             // Its connections are given up by now, its controller is gone.
             sleep(Duration::from_millis(700)).await;
             let preempt = AcquireAction::PREEMPT_AND_ABORT;
-            let taken = b.acquire((2, 1), preempt, kind).await;
+            let taken = b.acquire((2, 1), preempt, Kind::WriteExclusive).await;
             assert_eq!(taken, Status::SUCCESS);
             assert!(
                 reactor::now() - began >= standstill,

@@ -58,8 +58,9 @@ impl Core {
             let wanted = &data[at..at + current.len()];
             match first_difference(current, wanted, block_len) {
                 None => Ok(()),
-                Some(block) => Err(VolumeError::CompareMismatch {
+                Some((block, byte)) => Err(VolumeError::CompareMismatch {
                     lba: lba + (at / block_len + block) as u64,
+                    byte,
                 }),
             }
         })
@@ -93,11 +94,20 @@ pub(crate) fn or_into(into: &mut [u8], other: &[u8]) {
     }
 }
 
-/// Index of the first block that differs.
-pub(crate) fn first_difference(left: &[u8], right: &[u8], block_len: usize) -> Option<usize> {
-    left.chunks(block_len)
-        .zip(right.chunks(block_len))
-        .position(|(left, right)| left != right)
+/// The first difference: block, and byte inside it.
+pub(crate) fn first_difference(
+    left: &[u8],
+    right: &[u8],
+    block_len: usize,
+) -> Option<(usize, u32)> {
+    let mut blocks = left.chunks(block_len).zip(right.chunks(block_len));
+    let block = blocks.clone().position(|(left, right)| left != right)?;
+    let (left, right) = blocks.nth(block)?;
+    let byte = left
+        .iter()
+        .zip(right)
+        .position(|(left, right)| left != right)?;
+    Some((block, byte as u32))
 }
 
 /// Both payloads of a compare-and-write must have one length.

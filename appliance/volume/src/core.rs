@@ -146,6 +146,7 @@ impl Core {
         match request.command {
             Command::Read { lba, block_count } => self.read(lba, block_count, request.fua).await,
             Command::Write { lba, data } => self.write(lba, data, request.fua).await,
+            Command::WriteAtomic { lba, data } => self.write_atomic(lba, data, request.fua).await,
             Command::Flush => self.flush_device().await.map(|()| None),
             Command::WriteZeroes {
                 lba, block_count, ..

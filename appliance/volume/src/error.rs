@@ -40,6 +40,8 @@ pub enum VolumeError {
     CompareMismatch {
         /// First logical block that differs.
         lba: u64,
+        /// Its first byte that differs.
+        byte: u32,
     },
     /// Data came off the device with a wrong checksum, twice. Never served.
     #[error("volume {volume}: {corruption}; restore this range from a copy")]

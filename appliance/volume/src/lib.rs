@@ -37,7 +37,7 @@ pub use error::{Corruption, ErrorKind, VolumeError};
 pub use metrics::{Gauges, MetricsSnapshot, OpSnapshot};
 pub use recovery::{Damage, ReplayReport};
 pub use request::{
-    BlockRange, BlockStatus, Command, Completion, MAX_REQUEST_BYTES, OpKind, Ranges, Request,
-    VolumeId, VolumeInfo, VolumeState,
+    BlockRange, BlockStatus, Command, Completion, MAX_ATOMIC_BYTES, MAX_REQUEST_BYTES, OpKind,
+    Ranges, Request, VolumeId, VolumeInfo, VolumeState,
 };
 pub use volume::Volume;

@@ -66,7 +66,7 @@ impl Memory {
                 self.load(span, buf.as_mut());
                 Ok(Some(buf))
             }
-            Command::Write { lba, data } => {
+            Command::Write { lba, data } | Command::WriteAtomic { lba, data } => {
                 let span = info.payload(lba, &data)?;
                 if self.blocks.borrow().len() as u64 >= self.room_blocks {
                     let pool = info.name.clone();
@@ -173,8 +173,9 @@ impl Memory {
         self.load(span, &mut current);
         match first_difference(&current, data, self.block_len()) {
             None => Ok(None),
-            Some(block) => Err(VolumeError::CompareMismatch {
+            Some((block, byte)) => Err(VolumeError::CompareMismatch {
                 lba: lba + block as u64,
+                byte,
             }),
         }
     }

@@ -13,6 +13,10 @@ use crate::error::VolumeError;
 /// The most data one request carries, in bytes. Hosts learn it as MDTS.
 pub const MAX_REQUEST_BYTES: usize = 1 << 20;
 
+/// The most data that is written all or nothing: it is one record in the journal, and never goes
+/// straight to its place.
+pub const MAX_ATOMIC_BYTES: usize = 128 << 10;
+
 /// What never changes while the volume exists, except by deleting it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeInfo {
@@ -97,6 +101,14 @@ pub enum Command {
         /// First block.
         lba: u64,
         /// The payload. Kept (shared, not copied) until it is on its extent.
+        data: Buf,
+    },
+    /// As `Write`, and after a crash or power loss all of the data is there or none of it. At most
+    /// [`MAX_ATOMIC_BYTES`].
+    WriteAtomic {
+        /// First block.
+        lba: u64,
+        /// The payload, as for `Write`.
         data: Buf,
     },
     /// Everything completed before this request was issued survives power loss afterwards.
@@ -297,7 +309,7 @@ impl Command {
     pub fn kind(&self) -> OpKind {
         match self {
             Command::Read { .. } => OpKind::Read,
-            Command::Write { .. } => OpKind::Write,
+            Command::Write { .. } | Command::WriteAtomic { .. } => OpKind::Write,
             Command::Flush => OpKind::Flush,
             Command::WriteZeroes { .. } => OpKind::WriteZeroes,
             Command::Deallocate { .. } => OpKind::Deallocate,

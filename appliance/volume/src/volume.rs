@@ -152,9 +152,10 @@ fn transfer_bytes(command: &Command, info: &VolumeInfo) -> u64 {
         Command::Read { block_count, .. } | Command::Verify { block_count, .. } => {
             u64::from(*block_count) * block_bytes
         }
-        Command::Write { data, .. } | Command::Compare { data, .. } | Command::Or { data, .. } => {
-            data.len() as u64
-        }
+        Command::Write { data, .. }
+        | Command::WriteAtomic { data, .. }
+        | Command::Compare { data, .. }
+        | Command::Or { data, .. } => data.len() as u64,
         Command::CompareAndWrite { write, .. } => write.len() as u64,
         Command::WriteZeroes { block_count, .. } => block_count.saturating_mul(block_bytes),
         Command::Deallocate { ranges } => ranges

@@ -22,10 +22,19 @@ use crate::index::{Backing, DirtyCluster, Pending};
 use crate::locks::PageLock;
 use crate::metrics::add;
 use crate::pages::{CLUSTER_PAGES, PAGE, PAGE_BYTES, PageRange, mask_in, part_in, slot_of};
-use crate::request::{Completion, Span};
+use crate::request::{Completion, MAX_ATOMIC_BYTES, Span};
 
 /// A part of a write inside one cluster goes straight there from this many pages on (64 KiB).
 const DIRECT_MIN_PAGES: u64 = 16;
+
+/// Where the pages of a write may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// To the journal, or straight to their clusters.
+    Best,
+    /// To the journal.
+    Journal,
+}
 
 /// The pages of a write.
 struct Pages {
@@ -43,10 +52,36 @@ impl Core {
         self.write_locked(span, data, lock, fua).await
     }
 
+    /// As `write`, all or nothing: the records of a request are in one batch, and a batch is there
+    /// or not. Pages that went straight to their places could be lost one by one.
+    pub async fn write_atomic(self: &Rc<Self>, lba: u64, data: Buf, fua: bool) -> Completion {
+        let span = self.info().payload(lba, &data)?;
+        let limit_bytes = MAX_ATOMIC_BYTES as u64;
+        if span.len_bytes > limit_bytes {
+            return Err(VolumeError::TooLarge {
+                len_bytes: span.len_bytes,
+                limit_bytes,
+            });
+        }
+        let lock = self.locks.acquire(PageRange::covering(span)).await;
+        self.write_by(Way::Journal, span, data, lock, fua).await
+    }
+
     /// As `write`, for a caller that has the pages locked. The lock is let go when the data is in
     /// the index, whatever becomes of the caller.
     pub async fn write_locked(
         self: &Rc<Self>,
+        span: Span,
+        data: Buf,
+        lock: PageLock,
+        fua: bool,
+    ) -> Completion {
+        self.write_by(Way::Best, span, data, lock, fua).await
+    }
+
+    async fn write_by(
+        self: &Rc<Self>,
+        way: Way,
         span: Span,
         data: Buf,
         lock: PageLock,
@@ -64,7 +99,7 @@ impl Core {
         let mut held = self.enter_clusters(range).await?;
         let pages = self.whole_pages(span, data).await?;
         let mut group = Group::default();
-        if range.count < DIRECT_MIN_PAGES {
+        if way == Way::Journal || range.count < DIRECT_MIN_PAGES {
             group.push(journal_part(range, range, &pages));
         } else {
             self.route(range, &pages, &mut held, &lock, &mut group)

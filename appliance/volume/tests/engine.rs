@@ -154,7 +154,7 @@ fn compare_and_write_writes_only_what_matches() {
             .await
             .expect_err("differs");
         assert!(
-            matches!(error, volume::VolumeError::CompareMismatch { lba: 13 }),
+            matches!(error, volume::VolumeError::CompareMismatch { lba: 13, .. }),
             "{error}"
         );
         let (compare, write) = (filled(512, 2).await, filled(512, 3).await);

@@ -12,13 +12,11 @@ use wire::tcp::{
     IcResp, Layout, Link, Pdu, PduError, PduType, R2t, Receiver, TermFrame, flags,
 };
 
-use super::Disguise;
 use super::admin::{self, Registers};
+use super::{Disguise, IO_BYTES_MAX, content};
 use crate::error::PerfError;
 use crate::queue::{Input, Output};
 
-/// Most bytes of one command: what reads are answered from.
-const IO_BYTES_MAX: usize = 16 << 20;
 /// Bytes of answers waiting to be sent, above which nothing more is received.
 pub const UNSENT_MAX: usize = 64 << 20;
 
@@ -44,7 +42,6 @@ pub struct Connection {
     registers: Registers,
     input: Input,
     output: Output,
-    content: Vec<u8>,
     skip: usize,
     /// What the R2Ts asked for and did not come yet.
     grants: Vec<Grant>,
@@ -63,7 +60,6 @@ impl Connection {
             // What the host will send is not known yet.
             input: Input::new(0),
             output: Output::new(),
-            content: Vec::new(),
             skip: 0,
             grants: Vec::new(),
         }
@@ -94,7 +90,7 @@ impl Connection {
     }
 
     fn send(&mut self) -> Result<(), PerfError> {
-        let sent = self.output.send(&mut self.socket, &self.content);
+        let sent = self.output.send(&mut self.socket, content());
         sent.map(drop).map_err(|source| PerfError::Socket {
             doing: "sending",
             source,
@@ -219,8 +215,6 @@ impl Connection {
             && connect.qid.get() > 0
         {
             self.io = true;
-            let words = (0..IO_BYTES_MAX as u32 / 4).flat_map(u32::to_le_bytes);
-            self.content = words.collect();
         }
         match admin::answer(&mut self.registers, &self.disguise, sqe) {
             None => {}
@@ -257,7 +251,7 @@ impl Connection {
         self.head(header.as_wire(), &layout);
         self.output.payload(0, len);
         if layout.data_digest > 0 {
-            let sum = digest::crc32c(self.content.get(..len).unwrap_or_default());
+            let sum = digest::crc32c(content().get(..len).unwrap_or_default());
             self.output.head(&sum.to_le_bytes());
         }
         Ok(())

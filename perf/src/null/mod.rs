@@ -11,6 +11,7 @@ mod iscsi;
 
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::cli::{self, NullArgs};
@@ -25,6 +26,16 @@ const EMPTY_TURNS_MAX: u32 = 200_000;
 const SLEEP: Duration = Duration::from_millis(1);
 /// Most connections at once.
 const CONNECTIONS_MAX: usize = 1024;
+
+/// Most bytes of one command: what reads are answered from.
+const IO_BYTES_MAX: usize = 16 << 20;
+
+/// What every read is answered with.
+fn content() -> &'static [u8] {
+    static CONTENT: OnceLock<Vec<u8>> = OnceLock::new();
+    let make = || (0..IO_BYTES_MAX as u32 / 4).flat_map(u32::to_le_bytes);
+    CONTENT.get_or_init(|| make().collect())
+}
 
 /// What the null target pretends to be.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +109,8 @@ pub fn run(args: &NullArgs) -> Result<(), PerfError> {
         .map_err(system("listening"))?;
     let local = listener.local_addr().map_err(system("listening"))?;
     let disguise = disguise(args, local.port())?;
+    // Made before anybody comes: it takes a while.
+    content();
     let protocol = if args.iscsi { "iscsi" } else { "nvme-tcp" };
     println!("ready: {protocol} {local} (null target: keeps nothing)");
     let deadline = args.time.map(|time| Instant::now() + time);

@@ -404,7 +404,7 @@ impl Client {
         let mut ledger = self.ledger.borrow_mut();
         match result {
             Some(Ok(_)) => ledger.saw(&self.name, op, lba, expected, false),
-            Some(Err(VolumeError::CompareMismatch { lba: differs })) => {
+            Some(Err(VolumeError::CompareMismatch { lba: differs, .. })) => {
                 let at = differs.wrapping_sub(lba) as usize;
                 let Some(block) = expected.chunks_exact(block_bytes).nth(at) else {
                     ledger.violated(format!("request {op} at {lba} differs at {differs}"));

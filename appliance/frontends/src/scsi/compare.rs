@@ -163,11 +163,11 @@ fn finish(nexus: &Nexus, lba: u64, done: Result<(), VolumeError>) -> Outcome {
         Ok(()) => Outcome::good(),
         Err(error) => {
             let sense = status::of_error(&error, Access::Reads);
-            let VolumeError::CompareMismatch { lba: found } = error else {
+            let VolumeError::CompareMismatch { lba: found, byte } = error else {
                 return sense.into();
             };
             let block_bytes = u64::from(nexus.unit().info().block_bytes);
-            let offset = found.saturating_sub(lba) * block_bytes;
+            let offset = found.saturating_sub(lba) * block_bytes + u64::from(byte);
             sense.with_information(offset).into()
         }
     }

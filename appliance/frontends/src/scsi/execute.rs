@@ -80,7 +80,7 @@ impl Nexus {
         is_aborted: IsAborted<'_>,
     ) -> Outcome {
         match plan.command {
-            Command::WriteAtomic { blocks, .. } => rw::write(self, blocks, data).await,
+            Command::WriteAtomic { blocks, .. } => rw::write_atomic(self, blocks, data).await,
             Command::WriteVerify(fields) => {
                 compare::write_verify(self, fields, data, is_aborted).await
             }

@@ -1,14 +1,12 @@
 //! Limits that hosts are told, and what they are held to: the same numbers.
 
 use reactor::buf::MAX_BUF_BYTES;
-use volume::{Ranges, VolumeInfo};
+use volume::{MAX_ATOMIC_BYTES, Ranges, VolumeInfo};
 
 /// The engine's page: writes of whole pages need no read before them.
 const PAGE_BYTES: u32 = 4096;
 /// The engine's cluster: the unit in which space is given back.
 const CLUSTER_BYTES: u32 = 128 << 10;
-/// A write up to this length is in one batch of the journal: there as a whole or not at all.
-const ATOMIC_BYTES: u32 = 128 << 10;
 /// COMPARE AND WRITE, in blocks.
 pub(super) const COMPARE_AND_WRITE_BLOCKS: u32 = 128;
 /// WRITE SAME, in blocks: bounds the time of one command.
@@ -43,5 +41,5 @@ pub(super) fn cluster_blocks(info: &VolumeInfo) -> u32 {
 
 /// Blocks of WRITE ATOMIC.
 pub(super) fn atomic_blocks(info: &VolumeInfo) -> u32 {
-    ATOMIC_BYTES / info.block_bytes
+    MAX_ATOMIC_BYTES as u32 / info.block_bytes
 }

@@ -20,6 +20,8 @@ pub struct Nexus {
     pub(super) attentions: Attentions,
     /// Commands that are being executed.
     in_flight: Cell<usize>,
+    /// Pieces of copies that other units write here in the name of its host.
+    copied_in: Cell<usize>,
     pub(super) copies: CopyRecords,
     /// PREVENT ALLOW MEDIUM REMOVAL.
     pub(super) prevents_removal: Cell<bool>,
@@ -46,6 +48,7 @@ impl Nexus {
                 participant,
                 attentions,
                 in_flight: Cell::new(0),
+                copied_in: Cell::new(0),
                 copies: CopyRecords::default(),
                 prevents_removal: Cell::new(false),
             }
@@ -87,6 +90,12 @@ impl Nexus {
         Executing(self)
     }
 
+    /// A copy that its host asked another unit for writes here until the guard is dropped.
+    pub(super) fn copying_in(self: &Rc<Self>) -> CopyingIn {
+        self.copied_in.set(self.copied_in.get() + 1);
+        CopyingIn(self.clone())
+    }
+
     pub(super) fn close(&self) {
         if let Some(port) = self.port.upgrade() {
             port.close();
@@ -119,10 +128,11 @@ impl Listener for Nexus {
     /// A host that is fenced must not write any more, not even when its session is gone and a
     /// command of it is still in the volume.
     fn is_settled(&self) -> bool {
-        match self.port.upgrade() {
+        let is_settled = match self.port.upgrade() {
             Some(port) => port.is_settled(),
             None => self.in_flight.get() == 0,
-        }
+        };
+        is_settled && self.copied_in.get() == 0
     }
 }
 
@@ -133,5 +143,15 @@ impl Drop for Executing<'_> {
     fn drop(&mut self) {
         let in_flight = &self.0.in_flight;
         in_flight.set(in_flight.get().saturating_sub(1));
+    }
+}
+
+/// A piece of a copy that another unit carries out.
+pub(super) struct CopyingIn(Rc<Nexus>);
+
+impl Drop for CopyingIn {
+    fn drop(&mut self) {
+        let copied_in = &self.0.copied_in;
+        copied_in.set(copied_in.get().saturating_sub(1));
     }
 }

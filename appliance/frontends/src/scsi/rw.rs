@@ -115,6 +115,26 @@ pub(super) async fn write(nexus: &Rc<Nexus>, blocks: Blocks, data: Option<Buf>) 
     }
 }
 
+/// All or nothing, whatever happens.
+pub(super) async fn write_atomic(nexus: &Rc<Nexus>, blocks: Blocks, data: Option<Buf>) -> Outcome {
+    if blocks.block_count == 0 {
+        return Outcome::good();
+    }
+    let Some(data) = data else {
+        return Outcome::internal();
+    };
+    let command = Command::WriteAtomic {
+        lba: blocks.lba,
+        data,
+    };
+    let fua = blocks.fua || nexus.unit().mode.get().write_through;
+    let volume = nexus.unit().volume();
+    match volume.execute(Request { command, fua }).await {
+        Ok(_) => Outcome::good(),
+        Err(error) => status::of_error(&error, Access::Writes).into(),
+    }
+}
+
 /// The bits of the data are set where they are not, atomically against every other request.
 pub(super) async fn or(nexus: &Rc<Nexus>, blocks: Blocks, data: Option<Buf>) -> Outcome {
     if blocks.block_count == 0 {

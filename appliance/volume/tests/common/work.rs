@@ -259,7 +259,7 @@ impl Worker {
             write,
         };
         match self.volume.execute(Request::new(command)).await {
-            Err(VolumeError::CompareMismatch { lba: at }) => {
+            Err(VolumeError::CompareMismatch { lba: at, .. }) => {
                 assert!(
                     !is_right && at == lba,
                     "block {lba}: compare differs at {at}"

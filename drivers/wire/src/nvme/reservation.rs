@@ -82,80 +82,51 @@ impl ReservationRegister {
     }
 }
 
-/// Reservation Acquire.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReservationAcquire {
-    /// What to do.
-    pub action: AcquireAction,
-    /// IEKEY: not allowed here.
-    pub ignore_key: bool,
-    /// RTYPE.
-    pub kind: u8,
+/// A command with an action, IEKEY and RTYPE.
+macro_rules! typed_command {
+    ($(#[$meta:meta])* $name:ident: $action:ident, $opcode:ident, $what:literal, $data:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct $name {
+            /// What to do.
+            pub action: $action,
+            /// IEKEY: not allowed here.
+            pub ignore_key: bool,
+            /// RTYPE.
+            pub kind: u8,
+        }
+
+        impl $name {
+            /// Reads the dwords; errors: `WrongCommand`.
+            pub fn decode(sqe: &Sqe) -> Result<Self, Error> {
+                sqe.expect($what, NvmOpcode::$opcode.0)?;
+                let cdw10 = sqe.cdw10.get();
+                Ok(Self {
+                    action: $action((cdw10 & 7) as u8),
+                    ignore_key: bit(cdw10, 3),
+                    kind: (cdw10 >> 8) as u8,
+                })
+            }
+
+            #[doc = concat!("Builds the command; its data is [`", stringify!($data), "`].")]
+            #[must_use]
+            pub fn encode(&self, cid: u16, nsid: u32, data: Sgl) -> Sqe {
+                let kind = u32::from(self.kind) << 8;
+                let opcode = NvmOpcode::$opcode;
+                build(opcode, (cid, nsid, data), self.action.0, self.ignore_key, kind)
+            }
+        }
+    };
 }
 
-impl ReservationAcquire {
-    /// Reads the dwords; errors: `WrongCommand`.
-    pub fn decode(sqe: &Sqe) -> Result<Self, Error> {
-        sqe.expect("Reservation Acquire", NvmOpcode::RESERVATION_ACQUIRE.0)?;
-        let cdw10 = sqe.cdw10.get();
-        Ok(Self {
-            action: AcquireAction((cdw10 & 7) as u8),
-            ignore_key: bit(cdw10, 3),
-            kind: (cdw10 >> 8) as u8,
-        })
-    }
-
-    /// Builds the command; its data are [`ReservationKeys`].
-    #[must_use]
-    pub fn encode(&self, cid: u16, nsid: u32, data: Sgl) -> Sqe {
-        let opcode = NvmOpcode::RESERVATION_ACQUIRE;
-        let kind = u32::from(self.kind) << 8;
-        build(
-            opcode,
-            (cid, nsid, data),
-            self.action.0,
-            self.ignore_key,
-            kind,
-        )
-    }
+typed_command! {
+    /// Reservation Acquire.
+    ReservationAcquire: AcquireAction, RESERVATION_ACQUIRE, "Reservation Acquire", ReservationKeys
 }
 
-/// Reservation Release.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReservationRelease {
-    /// What to do.
-    pub action: ReleaseAction,
-    /// IEKEY: not allowed here.
-    pub ignore_key: bool,
-    /// RTYPE.
-    pub kind: u8,
-}
-
-impl ReservationRelease {
-    /// Reads the dwords; errors: `WrongCommand`.
-    pub fn decode(sqe: &Sqe) -> Result<Self, Error> {
-        sqe.expect("Reservation Release", NvmOpcode::RESERVATION_RELEASE.0)?;
-        let cdw10 = sqe.cdw10.get();
-        Ok(Self {
-            action: ReleaseAction((cdw10 & 7) as u8),
-            ignore_key: bit(cdw10, 3),
-            kind: (cdw10 >> 8) as u8,
-        })
-    }
-
-    /// Builds the command; its data is a [`ReservationKey`].
-    #[must_use]
-    pub fn encode(&self, cid: u16, nsid: u32, data: Sgl) -> Sqe {
-        let opcode = NvmOpcode::RESERVATION_RELEASE;
-        let kind = u32::from(self.kind) << 8;
-        build(
-            opcode,
-            (cid, nsid, data),
-            self.action.0,
-            self.ignore_key,
-            kind,
-        )
-    }
+typed_command! {
+    /// Reservation Release.
+    ReservationRelease: ReleaseAction, RESERVATION_RELEASE, "Reservation Release", ReservationKey
 }
 
 /// Reservation Report.

@@ -7,6 +7,7 @@ mod malformed;
 mod nvme_rows;
 mod roundtrip;
 mod scsi;
+mod scsi_copy;
 mod spec_bytes;
 mod tcp_rows;
 mod values;

@@ -14,12 +14,12 @@ use wire::iscsi::{
 };
 use wire::scsi::{Sense, Status};
 
-use super::Disguise;
 use super::connection::UNSENT_MAX;
+use super::{Disguise, content};
 use crate::error::PerfError;
 use crate::queue::{Input, Output};
 use login::Settled;
-use unit::{IO_BYTES_MAX, Reply};
+use unit::Reply;
 
 /// Commands that it takes at once.
 const WINDOW: u32 = 4095;
@@ -46,7 +46,7 @@ pub struct Connection {
     settled: Settled,
     input: Input,
     output: Output,
-    content: Vec<u8>,
+    used: bool,
     skip: usize,
     stat_sn: u32,
     exp_cmd_sn: u32,
@@ -65,7 +65,7 @@ impl Connection {
             // What the host will send is not known yet.
             input: Input::new(0),
             output: Output::new(),
-            content: Vec::new(),
+            used: false,
             skip: 0,
             stat_sn: 1,
             exp_cmd_sn: 0,
@@ -76,7 +76,7 @@ impl Connection {
 
     /// True until the unit was used: it may be looked at less often.
     pub fn is_quiet(&self) -> bool {
-        self.content.is_empty()
+        !self.used
     }
 
     /// One receive, all answers to it, one send. True when something came.
@@ -96,7 +96,7 @@ impl Connection {
             }
             self.input.compact();
         }
-        let sent = self.output.send(&mut self.socket, &self.content);
+        let sent = self.output.send(&mut self.socket, content());
         sent.map_err(|source| PerfError::Socket {
             doing: "sending",
             source,
@@ -242,7 +242,7 @@ impl Connection {
 
     /// Sends `len` bytes of the content.
     fn read(&mut self, itt: u32, len: u32) {
-        self.fill_content();
+        self.used = true;
         let (mut offset, mut sn) = (0, 0);
         while offset < len {
             let burst_end = (offset / self.settled.max_burst_bytes + 1)
@@ -265,7 +265,7 @@ impl Connection {
             self.output.payload(0, len);
             self.output.zeroes(len.next_multiple_of(4) - len);
             if self.settled.digests[1] {
-                let data = self.content.get(..len).unwrap_or_default();
+                let data = content().get(..len).unwrap_or_default();
                 self.output.head(&digest::data_digest(data));
             }
             (offset, sn) = (end, sn + 1);
@@ -274,7 +274,7 @@ impl Connection {
 
     /// Goes on with a write: waits for its sequence, asks for the next one, or ends it.
     fn write(&mut self, mut transfer: Transfer) {
-        self.fill_content();
+        self.used = true;
         if transfer.offset < transfer.end {
             self.transfers.push(transfer);
             return;
@@ -327,14 +327,6 @@ impl Connection {
         let numbers = self.numbered();
         let pdu = ScsiResponse::new(itt, status.0, Residual::None, 0, data.len(), numbers);
         self.send(pdu.as_wire(), &data);
-    }
-
-    /// Content is needed once the unit is used.
-    fn fill_content(&mut self) {
-        if self.content.is_empty() {
-            let words = (0..IO_BYTES_MAX as u32 / 4).flat_map(u32::to_le_bytes);
-            self.content = words.collect();
-        }
     }
 
     fn digests(&self) -> Digests {

@@ -5,10 +5,8 @@ use wire::scsi::data::capacity::{self, Capacity};
 use wire::scsi::data::inquiry::{self, BlockLimits, Standard};
 use wire::scsi::{Cdb, OpCode, Sense, SenseCode, SenseKey, Writer};
 
-use super::super::Disguise;
+use super::super::{Disguise, IO_BYTES_MAX};
 
-/// Most bytes of one command: what reads are answered from.
-pub const IO_BYTES_MAX: usize = 16 << 20;
 /// Pages of vital product data.
 const SERIAL_PAGE: u8 = 0x80;
 const LIMITS_PAGE: u8 = 0xb0;

@@ -12,8 +12,10 @@ mod results;
 mod tests;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use reactor::buf::Buf;
+use reactor::sync::Guard;
 use wire::scsi::data::copy::HEADER_BYTES;
 use wire::scsi::sense::KeySpecific;
 use wire::scsi::{Sense, SenseCode, SenseKey, Status};
@@ -35,6 +37,8 @@ const DESCRIPTORS_BYTES_MAX: usize = 2560;
 const SEGMENT_BYTES_MAX: u32 = 65_535 * 4096;
 /// Copies at work on one core at a time; more of them wait for their turn.
 pub(super) const COPIES_MAX: usize = 4;
+/// How often a copy that waits for its turn looks whether it is aborted.
+const TURN_PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) fn plan(list_bytes: u32) -> Result<Transfer, Sense> {
     let longest = HEADER_BYTES + DESCRIPTORS_BYTES_MAX;
@@ -66,18 +70,30 @@ pub(super) async fn execute(
         Err(NotBegun::InUse) => return Sense::illegal(SenseCode::OPERATION_IN_PROGRESS).into(),
         Err(NotBegun::TooMany) => return Outcome::status(Status::BUSY),
     };
-    let _turn = match nexus.unit().units() {
-        Some(units) => Some(units.copies.acquire(1).await),
-        None => None,
+    let Ok(_turn) = turn(nexus, is_aborted).await else {
+        return Outcome::status(Status::TASK_ABORTED);
     };
-    match run(nexus, &copy, &record, is_aborted).await {
-        Ok(()) => {
-            record.end(None);
-            Outcome::good()
-        }
-        Err(sense) => {
-            record.end(Some(sense));
-            sense.into()
+    let done = run(nexus, &copy, &record, is_aborted).await;
+    if is_aborted() {
+        return Outcome::status(Status::TASK_ABORTED);
+    }
+    record.end(done.err());
+    done.map_or_else(Outcome::from, |()| Outcome::good())
+}
+
+/// Waits for one of the places that the copies of a core share. None: the unit stands alone.
+///
+/// Errors: it was aborted first.
+async fn turn(nexus: &Nexus, is_aborted: IsAborted<'_>) -> Result<Option<Guard>, ()> {
+    let Some(units) = nexus.unit().units() else {
+        return Ok(None);
+    };
+    let mut turn = std::pin::pin!(units.copies.acquire(1));
+    loop {
+        match reactor::time::timeout(TURN_PAUSE, turn.as_mut()).await {
+            Ok(guard) => return Ok(Some(guard)),
+            Err(_) if is_aborted() => return Err(()),
+            Err(_) => {}
         }
     }
 }

@@ -95,6 +95,9 @@ async fn copy_piece(nexus: &Nexus, one: &Move, piece: &Range<u64>) -> Result<(),
     let data = read(&one.source, source_at, piece.end - piece.start).await?;
     // Reading took time: a host that was shut out meanwhile writes nothing any more.
     check_unit(nexus, &one.destination, Wanted::Write)?;
+    // Who preempts and aborts the host there waits for this piece.
+    let there = nexus_at(nexus, &one.destination);
+    let _copying = there.map(|there| there.copying_in());
     write(&one.destination, piece.start, data).await
 }
 
@@ -186,27 +189,31 @@ fn check_unit(nexus: &Nexus, unit: &Rc<LogicalUnit>, wanted: Wanted) -> Result<(
     Err(aborted_at(SenseCode::COPY_TARGET_NOT_REACHABLE, at))
 }
 
-/// The copy is made in the name of the host: at another unit as the nexus that it has there by the
-/// same ports, and if there is none, with the rights that such a one would have.
+/// The copy is made in the name of the host: at another unit as the nexus that it has there, and if
+/// there is none, with the rights that such a one would have.
 fn may_access(nexus: &Nexus, unit: &Rc<LogicalUnit>, wanted: Wanted) -> bool {
     if Rc::ptr_eq(unit, nexus.unit()) {
         return nexus.participant().check(wanted).is_ok();
     }
-    let names = nexus.names();
-    let same = unit.nexuses().into_iter().find(|other| {
-        let other = other.names();
-        other.initiator_port == names.initiator_port && other.target_port == names.target_port
-    });
-    if let Some(same) = same {
-        return same.participant().check(wanted).is_ok();
+    if let Some(there) = nexus_at(nexus, unit) {
+        return there.participant().check(wanted).is_ok();
     }
     let identity = Identity::Scsi {
-        initiator_port: names.initiator_port.clone(),
-        target_port: names.target_port,
+        initiator_port: nexus.names().initiator_port.clone(),
+        target_port: nexus.names().target_port,
     };
     let reservations = unit.reservations();
     let is_open = !reservations.is_locked() && !reservations.is_unit_reserved();
     is_open && reservations.state().allows(&identity, wanted)
+}
+
+/// The nexus that the host has at another unit by the same ports.
+fn nexus_at(nexus: &Nexus, unit: &LogicalUnit) -> Option<Rc<Nexus>> {
+    let names = nexus.names();
+    unit.nexuses().into_iter().find(|other| {
+        let other = other.names();
+        other.initiator_port == names.initiator_port && other.target_port == names.target_port
+    })
 }
 
 #[cfg(test)]

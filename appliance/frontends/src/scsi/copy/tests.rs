@@ -1,15 +1,18 @@
 //! Copies between two units of one core, in the name of host `a`.
 
+use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
+use reactor::JoinHandle;
 use volume::testing::numbered_volume;
 use wire::scsi::SenseCode;
 use wire::scsi::sense::KeySpecific;
 
-use crate::reservation::{Access, Reservations};
+use crate::reservation::{Access, Listener, Reservations};
 use crate::scsi::identity;
 use crate::scsi::tests::{BLOCKS, End, LUN, Stage, attach, code, pattern, run, rw16};
-use crate::scsi::{LogicalUnit, Units};
+use crate::scsi::{LogicalUnit, Outcome, Units};
 
 /// COPY ABORTED.
 const ABORTED: u8 = 0xa;
@@ -536,5 +539,84 @@ fn the_limits_are_those_that_are_told() {
             &[0, 8, 8, 9, 0, 0, 0, 0, 0, 3, 0x02, 0x0a, 0xe4],
         ];
         assert_eq!(told, expected.concat());
+    });
+}
+
+/// EXTENDED COPY of `blocks` blocks that `is_aborted` ends.
+fn abortable(pair: &Pair, count: u16, is_aborted: &Rc<Cell<bool>>) -> JoinHandle<Outcome> {
+    let list = list((9, 0), &pair.targets(), &[blocks((0, 1), count, (0, 0))]);
+    let (end, is_aborted) = (pair.stage.a.clone(), is_aborted.clone());
+    reactor::spawn(async move {
+        let plan = end.nexus.plan(LUN, &extended_copy(list.len()));
+        let plan = plan.expect("the header is good");
+        let mut data = reactor::buf::alloc(list.len()).await;
+        data.as_mut().copy_from_slice(&list);
+        let nexus = &end.nexus;
+        nexus
+            .execute_until(plan, Some(data), &|| is_aborted.get())
+            .await
+    })
+}
+
+#[test]
+fn a_copy_ends_between_pieces_when_its_task_is_over() {
+    run(|stage| async move {
+        let pair = pair(stage, 512).await;
+        let data = pattern(2048, 512, 1);
+        write(&pair.stage.a, 0, &data).await;
+        let is_aborted = Rc::new(Cell::new(false));
+        let copying = abortable(&pair, 2048, &is_aborted);
+        loop {
+            reactor::yield_now().await;
+            let status = pair.stage.a.command(&results(0, 9)).await;
+            if status.data.is_some_and(|status| status[8..12] != [0; 4]) {
+                break;
+            }
+        }
+        is_aborted.set(true);
+        copying.await;
+        let copied = read(&pair.there, 0, 2048).await;
+        assert!(copied[..512 << 10] == data[..512 << 10]);
+        assert!(copied[copied.len() - 512..] == [0; 512], "the last piece");
+        let unknown = pair.stage.a.refused(&results(0, 9)).await;
+        assert_eq!(code(unknown), (0x5, 0x2400));
+    });
+}
+
+#[test]
+fn a_copy_that_waits_for_its_turn_can_be_aborted() {
+    run(|stage| async move {
+        let pair = pair(stage, 512).await;
+        write(&pair.stage.a, 0, &pattern(8, 512, 1)).await;
+        let all_turns = pair._units.copies.acquire(super::COPIES_MAX).await;
+        let is_aborted = Rc::new(Cell::new(false));
+        let copying = abortable(&pair, 8, &is_aborted);
+        reactor::time::sleep(Duration::from_millis(50)).await;
+        assert!(!copying.is_finished());
+        is_aborted.set(true);
+        reactor::time::sleep(Duration::from_millis(50)).await;
+        assert!(copying.is_finished());
+        drop(all_turns);
+        assert!(read(&pair.there, 0, 8).await == [0; 4096]);
+        assert_eq!(pair._units.copies.available(), super::COPIES_MAX);
+    });
+}
+
+#[test]
+fn who_shuts_the_host_out_waits_for_the_piece_under_way() {
+    run(|stage| async move {
+        let pair = pair(stage, 512).await;
+        write(&pair.stage.a, 0, &pattern(2048, 512, 1)).await;
+        let is_aborted = Rc::new(Cell::new(false));
+        let copying = abortable(&pair, 2048, &is_aborted);
+        let is_settled = || Listener::is_settled(&*pair.there.nexus);
+        let mut writes = 0;
+        while !copying.is_finished() {
+            reactor::yield_now().await;
+            writes += u32::from(!is_settled());
+        }
+        assert!(writes > 0, "it was never unsettled");
+        assert!(is_settled());
+        assert!(copying.await.is_good());
     });
 }
