@@ -209,7 +209,7 @@ fn a_flood_of_logins_beside_a_victim() {
         while !stop.load(Ordering::SeqCst) {
             let login = Login::volume("demo").port(number);
             match Initiator::login(address(&server), &login) {
-                Ok(initiator) if count % 3 == 0 => drop(initiator.logout()),
+                Ok(initiator) if count.is_multiple_of(3) => drop(initiator.logout()),
                 Ok(initiator) if count % 3 == 1 => {
                     drop(Initiator::login(address(&server), &login));
                     drop(initiator);

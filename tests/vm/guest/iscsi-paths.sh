@@ -86,16 +86,15 @@ await_active() {
     done
 }
 
-# state_of DISK GROUP: the group's ALUA state as the disk's session is told, as a number.
-state_of() {
-    sg_rtpg --decode "/dev/$1" | awk -v group="$2" '
-        /target port group id/ { current = strtonum("0x" substr($6, 3)) ; id = $0 }
-        /target port group asymmetric access state/ {
-            if (id ~ sprintf("0x%x ", group)) print $NF }'
+# set_state DISK GROUP STATE: optimized, nonoptimized or standby.
+set_state() {
+    case $3 in
+    optimized) code=0 ;;
+    nonoptimized) code=1 ;;
+    standby) code=2 ;;
+    esac
+    need "group $2 to $3" sg_stpg --tp="$2" --state=$code "/dev/$1"
 }
-
-# set_state DISK GROUP STATE: optimized, nonoptimized, standby or unavailable.
-set_state() { need "group $2 to $3" sg_stpg --tp="$2" --state="$3" "/dev/$1"; }
 
 alua() {
     step "ALUA states and where writes go"
@@ -162,9 +161,10 @@ persist() {
     sg_persist --out "$@" "/dev/$disk"
 }
 
-# try_write DISK, try_read DISK: one block, past the block layer.
+# try_write DISK, try_read DISK: one block, past the block layer; READ(10) raw, as sg_dd does not say
+# why it cannot read.
 try_write() { sg_dd if=/run/data "of=/dev/$1" bs=4096 count=1 seek=8 blk_sgio=1; }
-try_read() { sg_dd "if=/dev/$1" of=/dev/null bs=4096 count=1 skip=8 blk_sgio=1; }
+try_read() { sg_raw -r 4096 "/dev/$1" 28 00 00 00 00 08 00 00 01 00; }
 
 # take_attention DISK: what the unit wants to say first.
 take_attention() { sg_turs -n 3 "/dev/$1" >/dev/null 2>&1 || true; }

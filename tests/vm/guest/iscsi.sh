@@ -166,7 +166,7 @@ more_commands() {
     grep -qi 'deallocated' /run/need.out || die "not deallocated: $(cat /run/need.out)"
 
     need "extended copy" sg_xcopy "if=$(generic "$DEV")" "of=$(generic "$DEV")" bs=4096 \
-        skip=256 seek=2048 count=16
+        skip=256 seek=2048 count=32
     filled $((2048 * 4096)) 65536 /run/a
     need "copy parameters" sg_copy_results --params "$DEV"
     need "write atomic" sg_write_x --atomic=0 --16 --lba=2048 --num=16 --in=/run/b "$DEV"
@@ -182,14 +182,15 @@ copy_between_units() {
     # shellcheck disable=SC2086
     record "$VOL_COPY" "$PORTAL_2" $MUTUAL_CHAP
     login "$VOL_COPY" "$PORTAL_2"
-    need "fill" dd if=/run/b of="$from" bs=4096 count=16 seek=4096 oflag=direct
+    random_file /run/c $((32 * 4096))
+    need "fill" dd if=/run/c of="$from" bs=4096 count=32 seek=4096 oflag=direct
     for who in --on_src --on_dst; do
-        need "clear" sg_unmap --lba=64 --num=16 "$DEV"
+        need "clear" sg_unmap --lba=64 --num=32 "$DEV"
         need "extended copy $who" sg_xcopy $who "if=$(generic "$from")" "of=$(generic "$DEV")" \
-            bs=4096 skip=4096 seek=64 count=16
-        filled $((64 * 4096)) 65536 /run/b
+            bs=4096 skip=4096 seek=64 count=32
+        filled $((64 * 4096)) $((32 * 4096)) /run/c
     done
-    zeros $((80 * 4096)) 65536
+    zeros $((96 * 4096)) 65536
     logout "$VOL_COPY" "$PORTAL_2"
     DEV=$from
 }
