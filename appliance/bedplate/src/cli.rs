@@ -106,6 +106,12 @@ pub enum VolumeCommand {
         /// Name of the volume.
         name: String,
     },
+    /// Clear the reservations and registrations of all hosts, also such as cannot be read. Make sure
+    /// first that no host relies on them to keep others away.
+    ClearReservations {
+        /// Name of the volume.
+        name: String,
+    },
     /// Delete a volume and everything in it. Hosts lose it at once.
     Delete {
         /// Name of the volume.

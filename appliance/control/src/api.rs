@@ -8,6 +8,7 @@
 //! | `POST /v1/volumes` | [`VolumeStatus`] of the new volume, 201 |
 //! | `DELETE /v1/volumes/NAME` | [`Deleted`] |
 //! | `GET /v1/volumes/NAME/connect` | [`ConnectInfo`] |
+//! | `DELETE /v1/volumes/NAME/reservations` | [`Cleared`] |
 //! | `GET /v1/pools` | list of [`PoolStatus`] |
 //! | `GET /metrics` | Prometheus text |
 //!
@@ -25,7 +26,7 @@ use axum::{Json, Router};
 
 use crate::error::ControlError;
 use crate::metrics;
-use crate::model::{ConnectInfo, CreateVolume, Deleted, PoolStatus, Status, VolumeStatus};
+use crate::model::{Cleared, ConnectInfo, CreateVolume, Deleted, PoolStatus, Status, VolumeStatus};
 
 /// What the management plane asks of the data plane. The binary implements it with messages to the
 /// data cores; nothing here ever runs on one.
@@ -42,6 +43,12 @@ pub trait Appliance: Send + Sync + 'static {
         &self,
         name: String,
     ) -> impl Future<Output = Result<Deleted, ControlError>> + Send;
+    /// Clears the reservations and registrations of all hosts, also what cannot be read of them.
+    /// Durable when the answer is a success.
+    fn clear_reservations(
+        &self,
+        name: String,
+    ) -> impl Future<Output = Result<Cleared, ControlError>> + Send;
     /// How a host attaches the volume.
     fn connect_info(
         &self,
@@ -57,6 +64,10 @@ pub fn router<A: Appliance>(appliance: Arc<A>) -> Router {
         .route("/v1/volumes", get(volumes::<A>).post(create::<A>))
         .route("/v1/volumes/{name}", get(volume::<A>).delete(delete::<A>))
         .route("/v1/volumes/{name}/connect", get(connect::<A>))
+        .route(
+            "/v1/volumes/{name}/reservations",
+            axum::routing::delete(clear_reservations::<A>),
+        )
         .route("/metrics", get(prometheus::<A>))
         .fallback(unknown)
         .with_state(appliance)
@@ -112,6 +123,13 @@ async fn delete<A: Appliance>(
     Path(name): Path<String>,
 ) -> Result<Json<Deleted>, ControlError> {
     a.delete_volume(name).await.map(Json)
+}
+
+async fn clear_reservations<A: Appliance>(
+    State(a): State<Arc<A>>,
+    Path(name): Path<String>,
+) -> Result<Json<Cleared>, ControlError> {
+    a.clear_reservations(name).await.map(Json)
 }
 
 async fn connect<A: Appliance>(

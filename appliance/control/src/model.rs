@@ -260,6 +260,17 @@ pub struct Deleted {
     pub warning: Option<String>,
 }
 
+/// What `DELETE /v1/volumes/NAME/reservations` answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cleared {
+    /// Name of the volume.
+    pub name: String,
+    /// Registrations of hosts that are gone.
+    pub registrants: usize,
+    /// They could not be read, and every access had to be refused until now.
+    pub was_locked: bool,
+}
+
 /// How a host attaches one volume.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConnectInfo {

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use control::client::{Client, ClientError};
-use control::model::{ConnectInfo, CreateVolume, Deleted, PoolStatus, Status, VolumeStatus};
+use control::model::{
+    Cleared, ConnectInfo, CreateVolume, Deleted, PoolStatus, Status, VolumeStatus,
+};
 use control::server::{SocketError, bind};
 use control::{Appliance, ControlError, api};
 
@@ -59,6 +61,14 @@ impl Appliance for InMemory {
         Ok(Deleted {
             name,
             warning: None,
+        })
+    }
+
+    async fn clear_reservations(&self, name: String) -> Result<Cleared, ControlError> {
+        Ok(Cleared {
+            name,
+            registrants: 2,
+            was_locked: true,
         })
     }
 

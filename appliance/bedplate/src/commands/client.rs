@@ -5,7 +5,7 @@ use std::path::Path;
 
 use control::client::{Client, ClientError};
 use control::model::{
-    ConnectInfo, CoreConnections, CoreStatus, CreateVolume, Deleted, PoolStatus, Status,
+    Cleared, ConnectInfo, CoreConnections, CoreStatus, CreateVolume, Deleted, PoolStatus, Status,
     VolumeStatus,
 };
 
@@ -34,6 +34,15 @@ pub fn volume(client: &Client, command: VolumeCommand, output: Output) -> anyhow
         VolumeCommand::Show { name } => {
             let one: VolumeStatus = run(client.get(&path(&name, "")))?;
             print(output, &one, volume_text);
+        }
+        VolumeCommand::ClearReservations { name } => {
+            let cleared: Cleared = run(client.delete(&path(&name, "/reservations")))?;
+            print(output, &cleared, |cleared| {
+                format!(
+                    "cleared {} registrations of {}\n",
+                    cleared.registrants, cleared.name
+                )
+            });
         }
         VolumeCommand::Delete { name, yes } => delete(client, &name, yes, output)?,
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use config::{ByteSize, Config, Name};
 use control::api::no_volume;
 use control::model::{
-    ConnectInfo, CoreConnections, CoreStatus, CreateVolume, Deleted, ListenerStatus, Status,
-    VolumeStatus,
+    Cleared, ConnectInfo, CoreConnections, CoreStatus, CreateVolume, Deleted, ListenerStatus,
+    Status, VolumeStatus,
 };
 use control::{Appliance, ControlError};
 use reactor::{CoreStats, mailbox};
@@ -240,6 +240,13 @@ impl Appliance for Cores {
             ));
         }
         Ok(deleted)
+    }
+
+    async fn clear_reservations(&self, name: String) -> Result<Cleared, ControlError> {
+        let volume = self.find(&name).await?;
+        let home = self.homes[&volume.pool];
+        let message = |reply| Message::ClearReservations(name.clone(), reply);
+        self.ask(home, CHANGE_TIMEOUT, message).await?
     }
 
     async fn connect_info(&self, name: String) -> Result<ConnectInfo, ControlError> {

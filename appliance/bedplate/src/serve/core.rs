@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context;
 use config::{AllowHosts, Config};
 use control::ControlError;
-use control::model::{Deleted, ListenerStatus, VolumeStatus};
+use control::model::{Cleared, Deleted, ListenerStatus, VolumeStatus};
 use frontends::reservation::Reservations;
 use frontends::{
     Directory, FrontendError, HostAccess, Placement, SubsystemOptions, Target, TargetOptions,
@@ -88,6 +88,9 @@ impl CoreTask {
                 },
                 Message::Snapshot(reply) => _ = reply.send(snapshot::take(&core)),
                 Message::Create(new, reply) => _ = reply.send(core.create(new).await),
+                Message::ClearReservations(name, reply) => {
+                    _ = reply.send(core.clear_reservations(name).await);
+                }
                 Message::Delete(name, reply) => _ = reply.send(core.delete(name).await),
             }
         }
@@ -255,6 +258,23 @@ impl Core {
         Ok(Deleted {
             name,
             warning: None,
+        })
+    }
+
+    async fn clear_reservations(&self, name: String) -> Result<Cleared, ControlError> {
+        let found = self.target.reservations(&name);
+        let reservations = found.ok_or_else(|| gone("volume", &name))?;
+        let was_locked = reservations.is_locked();
+        let registrants = reservations.state().registrants().len();
+        reservations.forget().await.map_err(|_| {
+            let text = format!("the reservations of '{name}' stay: their pool takes no writes");
+            ControlError::Unavailable(text)
+        })?;
+        tracing::warn!(volume = %name, registrants, was_locked, "reservations cleared by hand");
+        Ok(Cleared {
+            name,
+            registrants,
+            was_locked,
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use control::ControlError;
-use control::model::{Deleted, IscsiCounters, ListenerStatus, PoolStatus, VolumeStatus};
+use control::model::{Cleared, Deleted, IscsiCounters, ListenerStatus, PoolStatus, VolumeStatus};
 use reactor::CoreStats;
 use tokio::sync::oneshot;
 
@@ -22,6 +22,8 @@ pub enum Message {
     Create(NewVolume, Reply<Result<VolumeStatus, ControlError>>),
     /// End the export of a volume and free its space.
     Delete(String, Reply<Result<Deleted, ControlError>>),
+    /// Clear the reservations of a volume.
+    ClearReservations(String, Reply<Result<Cleared, ControlError>>),
     /// Open the pools; sent to all cores when the addresses are bound.
     Open,
     /// Listen on the bound addresses; sent to all cores when the pools of all are open.

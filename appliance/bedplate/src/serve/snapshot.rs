@@ -15,6 +15,10 @@ use super::iscsi;
 use super::messages::CoreSnapshot;
 use super::pools::OpenPool;
 
+/// State of a volume whose reservations cannot be read.
+const LOCKED: &str = "locked: its reservations cannot be read, and every access of hosts conflicts: \
+                      see `bedplate volume clear-reservations`";
+
 /// Upper bounds of the exported latency buckets, microseconds.
 const BUCKETS_US: [u64; 18] = [
     5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000,
@@ -112,7 +116,7 @@ fn statuses(core: &Core, pool: &OpenPool, counters: &EngineSnapshot) -> Vec<Volu
             core: core.index,
             // Other cores know theirs: filled in where all snapshots are.
             connections: Vec::new(),
-            state: state(pool, &listing, exported.contains(&nqn)),
+            state: state(core, pool, &listing, exported.contains(&nqn)),
             counters: metrics.map(|(_, snapshot)| volume_counters(snapshot)),
             nqn,
             iqn: core.iscsi.as_ref().map(|_| volume_iqn(&name)),
@@ -124,7 +128,7 @@ fn statuses(core: &Core, pool: &OpenPool, counters: &EngineSnapshot) -> Vec<Volu
     pool.engine.listing().into_iter().map(status).collect()
 }
 
-fn state(pool: &OpenPool, listing: &VolumeListing, exported: bool) -> String {
+fn state(core: &Core, pool: &OpenPool, listing: &VolumeListing, exported: bool) -> String {
     if let Some((_, why)) = pool.damaged.iter().find(|(name, _)| *name == *listing.name) {
         return format!("damaged: {why}");
     }
@@ -133,7 +137,13 @@ fn state(pool: &OpenPool, listing: &VolumeListing, exported: bool) -> String {
     }
     match pool.engine.volume(&listing.name).map(|v| v.state()) {
         Some(VolumeState::Failed { why }) => format!("failed: {why}"),
-        Some(VolumeState::Live) if exported => "live".into(),
+        Some(VolumeState::Live) if exported => {
+            let reservations = core.target.reservations(&listing.name);
+            match reservations.is_some_and(|reservations| reservations.is_locked()) {
+                true => LOCKED.into(),
+                false => "live".into(),
+            }
+        }
         Some(VolumeState::Live) => "not exported: restart the server".into(),
         Some(VolumeState::Deleting) | None => "being deleted".into(),
     }
