@@ -33,8 +33,10 @@ impl Plan {
     /// transport's header. A WRITE with less than its command descriptor block says writes the
     /// blocks that come; what comes beyond it is not taken.
     ///
-    /// Errors: INVALID FIELD IN COMMAND INFORMATION UNIT when the command cannot do with that;
-    /// nothing has happened then. Source: FCP-4 section 9.4.2, which other transports follow.
+    /// Errors: INVALID FIELD IN COMMAND INFORMATION UNIT when the command cannot do with that, for
+    /// COMPARE AND WRITE INVALID FIELD IN CDB, since its number of blocks is what does not fit, above all
+    /// where 256 became 0; nothing has happened then. Source: FCP-4 section 9.4.2, which other
+    /// transports follow.
     pub fn fit(&mut self, from_host_bytes: u32) -> Result<(), Outcome> {
         let is_exact = matches!(
             self.command,
@@ -47,6 +49,9 @@ impl Plan {
         };
         if from_host_bytes == len_bytes || (from_host_bytes > len_bytes && !is_exact) {
             return Ok(());
+        }
+        if matches!(self.command, Command::CompareAndWrite(_)) {
+            return Err(Outcome::invalid_field_in_cdb(13, None));
         }
         let shortened = self.shortened(len_bytes, from_host_bytes);
         *self = shortened.ok_or(Sense::illegal(SenseCode::INVALID_INFORMATION_UNIT))?;

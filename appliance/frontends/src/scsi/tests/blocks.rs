@@ -228,7 +228,7 @@ fn compare_and_write_wants_exactly_its_data_and_at_most_its_limit() {
     run(|stage| async move {
         for bytes in [0, 512, 1023, 1025, 2048] {
             let sense = stage.a.refused_out(&caw(0, 1), &vec![0; bytes]).await;
-            assert_eq!(code(sense), (ILLEGAL, 0x0e03), "{bytes} bytes");
+            assert_eq!(code(sense), INVALID_CDB, "{bytes} bytes");
         }
         stage
             .a
@@ -241,7 +241,7 @@ fn compare_and_write_wants_exactly_its_data_and_at_most_its_limit() {
         stage.a.good(&caw(0, 0)).await;
         // A count of 256 is 0 in one byte: its data tells.
         let sense = stage.a.refused_out(&caw(0, 0), &[0; 512]).await;
-        assert_eq!(code(sense), (ILLEGAL, 0x0e03));
+        assert_eq!(code(sense), INVALID_CDB);
         let sense = stage.a.refused(&caw(BLOCKS, 1)).await;
         assert_eq!(code(sense), OUT_OF_RANGE);
     });
