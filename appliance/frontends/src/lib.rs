@@ -1,5 +1,6 @@
-//! Frontends: what hosts talk to. A transport-free NVMe-oF core (`nvmf`) and NVMe/TCP
-//! (`nvme_tcp`) below it.
+//! Frontends: what hosts talk to. A transport-free NVMe-oF core (`nvmf`) with NVMe/TCP (`nvme_tcp`)
+//! below it, a transport-free SCSI core (`scsi`) with iSCSI (`iscsi`) below it, and the
+//! reservations that both share (`reservation`).
 //!
 //! A [`Target`] lives on one core and serves the volumes of that core. A host's connection is
 //! accepted by any core, and moves to the core of the subsystem that its Connect names. Commands

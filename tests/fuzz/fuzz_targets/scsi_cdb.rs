@@ -99,7 +99,7 @@ fn copies(list: &[u8]) {
         return;
     };
     for target in list.targets.as_chunks().0 {
-        let _ = format!("{:?}", copy::CopyTarget::decode(target));
+        let _ = format!("{:?}", copy::CopyTarget::decode(target, 0));
     }
     let mut rest = list.segments;
     while let Ok((segment, after)) = copy::split_segment(rest) {
