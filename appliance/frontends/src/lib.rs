@@ -10,6 +10,7 @@
 //! ends in a status or a termination request on its own connection, never in the process.
 #![forbid(unsafe_code)]
 
+mod closing;
 mod complaints;
 mod error;
 mod guests;

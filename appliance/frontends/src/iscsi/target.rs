@@ -4,9 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::{Rc, Weak};
-use std::task::Poll;
 
 use reactor::CoreId;
 use reactor::net::{BoundSocket, TcpStream};
@@ -21,6 +19,7 @@ use super::metrics::{MetricsSnapshot, SessionInfo, Totals};
 use super::options::{Options, volume_iqn};
 use super::reason::CloseReason;
 use super::unit::Unit;
+use crate::closing::Closing;
 use crate::complaints::{Complaint, Complaints};
 use crate::error::FrontendError;
 use crate::guests::{Guest, Guests};
@@ -50,8 +49,7 @@ struct Inner {
     last_connection: Cell<u64>,
     guests: Rc<Guests>,
     gone: Notify,
-    shutdown: Notify,
-    closing: Cell<bool>,
+    closing: Closing,
     totals: Totals,
     complaints: Rc<Complaints>,
 }
@@ -77,8 +75,7 @@ impl Target {
             last_connection: Cell::new(0),
             guests: Rc::default(),
             gone: Notify::new(),
-            shutdown: Notify::new(),
-            closing: Cell::new(false),
+            closing: Closing::default(),
             totals: Totals::default(),
             complaints: Rc::default(),
         }));
@@ -103,7 +100,7 @@ impl Target {
         reservations: Rc<Reservations>,
         hosts: HostAccess,
     ) -> Result<(), FrontendError> {
-        if self.0.closing.get() {
+        if self.0.closing.has_begun() {
             return Err(FrontendError::ShuttingDown);
         }
         let hosts = lower_case(hosts);
@@ -149,7 +146,7 @@ impl Target {
         bound: BoundSocket,
         portal: u16,
     ) -> Result<Rc<Listener>, FrontendError> {
-        if self.0.closing.get() {
+        if self.0.closing.has_begun() {
             return Err(FrontendError::ShuttingDown);
         }
         let acceptor = PortalAcceptor {
@@ -172,8 +169,7 @@ impl Target {
     /// it, commands in the volumes finish, connections close. Returns when nothing of it is left
     /// on this core. Calling it again waits as well.
     pub async fn shutdown(&self) {
-        self.0.closing.set(true);
-        self.0.shutdown.notify_all();
+        self.0.closing.begin();
         for (portal, listener) in self.0.listeners.borrow_mut().drain(..) {
             self.0.options.directory.remove_portal(portal);
             if let Some(listener) = listener.upgrade() {
@@ -242,7 +238,7 @@ impl Target {
     }
 
     pub(super) fn is_closing(&self) -> bool {
-        self.0.closing.get()
+        self.0.closing.has_begun()
     }
 
     pub(super) fn totals(&self) -> &Totals {
@@ -304,7 +300,7 @@ impl Target {
 
     /// Counts a login; none when there are too many.
     pub(super) fn begin_login(&self) -> Option<Login> {
-        let admitted = (!self.0.closing.get())
+        let admitted = (!self.0.closing.has_begun())
             .then(|| self.0.guests.admit(self.0.options.max_unconnected))
             .flatten();
         let Some(guest) = admitted else {
@@ -319,18 +315,7 @@ impl Target {
 
     /// Runs `future` unless the target shuts down first.
     pub(super) async fn until_closing<F: Future>(&self, future: F) -> Option<F::Output> {
-        let mut future = pin!(future);
-        let mut closing = pin!(self.0.shutdown.notified());
-        std::future::poll_fn(|context| {
-            if self.0.closing.get() {
-                return Poll::Ready(None);
-            }
-            if let Poll::Ready(output) = future.as_mut().poll(context) {
-                return Poll::Ready(Some(output));
-            }
-            closing.as_mut().poll(context).map(|()| None)
-        })
-        .await
+        self.0.closing.until(future).await
     }
 
     fn note_portals(&self) {

@@ -7,15 +7,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::{Rc, Weak};
-use std::task::Poll;
 
 use reactor::CoreId;
 use reactor::net::{BoundSocket, TcpStream};
 use reactor::sync::Notify;
 use volume::Volume;
 
+use crate::closing::Closing;
 use crate::complaints::{Complaint, Complaints};
 use crate::error::FrontendError;
 use crate::guests::{Guest, Guests};
@@ -59,8 +58,7 @@ struct Inner {
     /// Sockets that are being greeted.
     guests: Rc<Guests>,
     gone: Notify,
-    shutdown: Notify,
-    closing: Cell<bool>,
+    closing: Closing,
     totals: Totals,
     complaints: Rc<Complaints>,
     balance: Balance,
@@ -97,8 +95,7 @@ impl Target {
             last_connection: Cell::new(0),
             guests: Rc::default(),
             gone: Notify::new(),
-            shutdown: Notify::new(),
-            closing: Cell::new(false),
+            closing: Closing::default(),
             totals: Totals::default(),
             complaints: Rc::default(),
             balance: Balance::default(),
@@ -130,7 +127,7 @@ impl Target {
         options: SubsystemOptions,
     ) -> Result<(), FrontendError> {
         options.check()?;
-        if self.0.closing.get() {
+        if self.0.closing.has_begun() {
             return Err(FrontendError::ShuttingDown);
         }
         let subsystem = Subsystem::new(volume, reservations, options.hosts.clone());
@@ -185,7 +182,7 @@ impl Target {
     ///
     /// Errors: `Listen` with what the system said; `ShuttingDown`.
     pub fn listen_on(&self, bound: BoundSocket) -> Result<Rc<Listener>, FrontendError> {
-        if self.0.closing.get() {
+        if self.0.closing.has_begun() {
             return Err(FrontendError::ShuttingDown);
         }
         let listener = Listener::open(self.clone(), bound)?;
@@ -197,8 +194,7 @@ impl Target {
     /// Ends the target: no new connections, commands in the volumes finish, connections close.
     /// Returns when nothing of it is left on this core. Calling it again waits as well.
     pub async fn shutdown(&self) {
-        self.0.closing.set(true);
-        self.0.shutdown.notify_all();
+        self.0.closing.begin();
         for listener in self.0.listeners.borrow_mut().drain(..) {
             if let Some(listener) = listener.upgrade() {
                 self.0.options.directory.remove_listener(listener.address());
@@ -309,7 +305,7 @@ impl Target {
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        self.0.closing.get()
+        self.0.closing.has_begun()
     }
 
     pub(crate) fn totals(&self) -> &Totals {
@@ -365,7 +361,7 @@ impl Target {
 
     /// Counts a socket that is being greeted; none when there are too many.
     pub(crate) fn begin_greeting(&self) -> Option<Greeting> {
-        let admitted = (!self.0.closing.get())
+        let admitted = (!self.0.closing.has_begun())
             .then(|| self.0.guests.admit(self.0.options.max_unconnected))
             .flatten();
         let Some(guest) = admitted else {
@@ -380,18 +376,7 @@ impl Target {
 
     /// Runs `future` unless the target shuts down first.
     pub(crate) async fn until_closing<F: Future>(&self, future: F) -> Option<F::Output> {
-        let mut future = pin!(future);
-        let mut closing = pin!(self.0.shutdown.notified());
-        std::future::poll_fn(|context| {
-            if self.0.closing.get() {
-                return Poll::Ready(None);
-            }
-            if let Poll::Ready(output) = future.as_mut().poll(context) {
-                return Poll::Ready(Some(output));
-            }
-            closing.as_mut().poll(context).map(|()| None)
-        })
-        .await
+        self.0.closing.until(future).await
     }
 
     /// Enters a connection.
