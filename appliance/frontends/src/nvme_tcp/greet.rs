@@ -25,6 +25,7 @@ use crate::nvmf::outcome::Outcome;
 use crate::nvmf::plan::{DataPlace, Transfer};
 use crate::nvmf::port::CloseReason;
 use crate::nvmf::target::{Greeting, Target};
+use crate::nvmf::transport::Transport;
 use crate::seats::Seat;
 
 /// Transfer tag for the data of a Connect that does not come in its capsule.
@@ -182,7 +183,7 @@ impl Guest<'_> {
             Err(status) => return self.respond(&sqe, status.into()).await,
         }
         let entries = self.target.options().max_queue_entries;
-        match fabrics::check_connect(&sqe, &data, entries) {
+        match fabrics::check_connect(&sqe, &data, entries, Transport::Tcp) {
             Ok(request) => self.connect(sqe, request, false).await,
             Err(outcome) => self.respond(&sqe, outcome).await,
         }

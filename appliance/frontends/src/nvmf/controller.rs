@@ -21,6 +21,7 @@ use crate::nvmf::outcome::Outcome;
 use crate::nvmf::port::{Aborted, CloseReason, QueuePort};
 use crate::nvmf::registers::{ConfigEffect, Registers};
 use crate::nvmf::subsystem::Subsystem;
+use crate::nvmf::transport::Transport;
 use crate::options::TargetOptions;
 use crate::reservation::{Access, Identity, Listener, Notice, Participant};
 
@@ -52,6 +53,8 @@ pub enum Service {
 /// Limits that a controller announces, from the options.
 #[derive(Clone, Copy, Debug)]
 pub struct ControllerLimits {
+    /// How its host reaches it.
+    pub transport: Transport,
     /// I/O queues.
     pub io_queues: u16,
     /// Entries of the largest queue.
@@ -64,13 +67,15 @@ pub struct ControllerLimits {
     pub keep_alive_grace: Duration,
 }
 
-impl From<&TargetOptions> for ControllerLimits {
-    fn from(options: &TargetOptions) -> Self {
+impl ControllerLimits {
+    /// The limits of a controller that is reached over `transport`.
+    pub fn of(options: &TargetOptions, transport: Transport) -> Self {
         Self {
+            transport,
             io_queues: options.max_io_queues,
-            entries: options.max_queue_entries,
+            entries: transport.max_queue_entries(options),
             max_io_bytes: options.max_io_bytes,
-            in_capsule_bytes: options.in_capsule(),
+            in_capsule_bytes: transport.in_capsule_bytes(options),
             keep_alive_grace: options.keep_alive_grace,
         }
     }

@@ -25,3 +25,4 @@ pub(crate) mod status;
 pub mod subsystem;
 pub(crate) mod table;
 pub mod target;
+pub mod transport;

@@ -31,6 +31,7 @@ use crate::nvmf::placement::Placement;
 use crate::nvmf::port::{CloseReason, QueuePort};
 use crate::nvmf::stand_in::StandIn;
 use crate::nvmf::subsystem::Subsystem;
+use crate::nvmf::transport::Transport;
 use crate::options::{SubsystemOptions, TargetOptions, volume_nqn};
 use crate::reservation::Reservations;
 use crate::seats::Seat;
@@ -186,7 +187,8 @@ impl Target {
             return Err(FrontendError::ShuttingDown);
         }
         let listener = Listener::open(self.clone(), bound)?;
-        self.0.options.directory.add_listener(listener.address());
+        let directory = &self.0.options.directory;
+        directory.add_listener(Transport::Tcp, listener.address());
         self.0.listeners.borrow_mut().push(Rc::downgrade(&listener));
         Ok(listener)
     }
@@ -197,7 +199,8 @@ impl Target {
         self.0.closing.begin();
         for listener in self.0.listeners.borrow_mut().drain(..) {
             if let Some(listener) = listener.upgrade() {
-                self.0.options.directory.remove_listener(listener.address());
+                let directory = &self.0.options.directory;
+                directory.remove_listener(Transport::Tcp, listener.address());
                 listener.close();
             }
         }
