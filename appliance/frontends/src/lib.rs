@@ -34,4 +34,6 @@ pub use nvmf::placement::Placement;
 pub use nvmf::port::CloseReason;
 pub use nvmf::target::Target;
 pub use nvmf::transport::Transport;
-pub use options::{HostAccess, NQN_PREFIX, SubsystemOptions, TargetOptions, volume_nqn};
+pub use options::{
+    HostAccess, NQN_PREFIX, RdmaOptions, SubsystemOptions, TargetOptions, volume_nqn,
+};

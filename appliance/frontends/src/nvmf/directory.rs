@@ -12,6 +12,7 @@ use reactor::{CoreId, CoreStats};
 use crate::error::FrontendError;
 use crate::nvme_rdma::Homes;
 use crate::nvmf::handover::TargetMessage;
+use crate::nvmf::transport::Transport;
 use crate::options::HostAccess;
 use crate::seats::{Seat, Seats};
 
@@ -40,7 +41,7 @@ pub struct Directory {
 struct State {
     generation: u64,
     subsystems: BTreeMap<String, Entry>,
-    listeners: BTreeSet<SocketAddr>,
+    listeners: BTreeSet<(Transport, SocketAddr)>,
     homes: Vec<Option<CoreTarget>>,
     last_discovery_cntlid: u16,
 }
@@ -67,7 +68,7 @@ pub(crate) struct Visible {
     /// Qualified names of the subsystems this host may connect to, in order.
     pub subsystems: Vec<String>,
     /// Every listener, wildcard addresses as they were given.
-    pub listeners: Vec<SocketAddr>,
+    pub listeners: Vec<(Transport, SocketAddr)>,
 }
 
 impl Directory {
@@ -150,16 +151,16 @@ impl Directory {
         }
     }
 
-    pub(crate) fn add_listener(&self, address: SocketAddr) {
+    pub(crate) fn add_listener(&self, transport: Transport, address: SocketAddr) {
         let mut state = self.state();
-        if state.listeners.insert(address) {
+        if state.listeners.insert((transport, address)) {
             state.changed();
         }
     }
 
-    pub(crate) fn remove_listener(&self, address: SocketAddr) {
+    pub(crate) fn remove_listener(&self, transport: Transport, address: SocketAddr) {
         let mut state = self.state();
-        if state.listeners.remove(&address) {
+        if state.listeners.remove(&(transport, address)) {
             state.changed();
         }
     }

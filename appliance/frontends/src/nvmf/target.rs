@@ -212,7 +212,8 @@ impl Target {
             return Err(FrontendError::ShuttingDown);
         }
         let listener = Listener::open(self.clone(), bound)?;
-        self.0.options.directory.add_listener(listener.address());
+        let directory = &self.0.options.directory;
+        directory.add_listener(Transport::Tcp, listener.address());
         self.0.listeners.borrow_mut().push(Rc::downgrade(&listener));
         Ok(listener)
     }
@@ -256,7 +257,8 @@ impl Target {
         self.0.closing.begin();
         for listener in self.0.listeners.borrow_mut().drain(..) {
             if let Some(listener) = listener.upgrade() {
-                self.0.options.directory.remove_listener(listener.address());
+                let directory = &self.0.options.directory;
+                directory.remove_listener(Transport::Tcp, listener.address());
                 listener.close();
             }
         }
