@@ -32,4 +32,5 @@ pub use nvmf::directory::Directory;
 pub use nvmf::placement::Placement;
 pub use nvmf::port::CloseReason;
 pub use nvmf::target::Target;
+pub use nvmf::transport::Transport;
 pub use options::{HostAccess, NQN_PREFIX, SubsystemOptions, TargetOptions, volume_nqn};

@@ -20,6 +20,7 @@ use crate::nvmf::outcome::Outcome;
 use crate::nvmf::plan::{Length, Transfer, check_flags, from_host};
 use crate::nvmf::subsystem::Subsystem;
 use crate::nvmf::target::Target;
+use crate::nvmf::transport::Transport;
 
 /// A checked Connect, ready to be carried out on the core of its subsystem.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct ConnectRequest {
     pub host: Host,
     /// To which subsystem.
     pub subsystem_nqn: String,
+    /// What carries the queue.
+    pub transport: Transport,
 }
 
 /// What a successful Connect gives to its connection.
@@ -61,11 +64,12 @@ impl Connected {
 }
 
 /// Which data a fabrics command has.
-pub fn plan(sqe: &Sqe, capsule_bytes: u32) -> Result<Transfer, Status> {
+pub fn plan(sqe: &Sqe, capsule_bytes: u32, transport: Transport) -> Result<Transfer, Status> {
     check_flags(sqe)?;
     match sqe.fabrics_type() {
         Some(FabricsType::CONNECT) => {
-            from_host(sqe, ConnectData::SIZE as u64, capsule_bytes, Length::Exact)
+            let need_bytes = ConnectData::SIZE as u64;
+            from_host(sqe, need_bytes, capsule_bytes, Length::Exact, transport)
         }
         Some(FabricsType::PROPERTY_GET | FabricsType::PROPERTY_SET | FabricsType::DISCONNECT) => {
             Ok(Transfer::None)
@@ -84,7 +88,12 @@ fn invalid(parameter: InvalidParameter) -> Outcome {
 
 /// Checks command and data of a Connect as far as that is possible without the subsystem.
 /// `mqes` is the largest queue in entries.
-pub fn check_connect(sqe: &Sqe, data: &[u8], mqes: u16) -> Result<ConnectRequest, Outcome> {
+pub fn check_connect(
+    sqe: &Sqe,
+    data: &[u8],
+    mqes: u16,
+    transport: Transport,
+) -> Result<ConnectRequest, Outcome> {
     let command = ConnectCommand::from_sqe(sqe)
         .map_err(|_| Outcome::failure(Status::INVALID_FIELD.with_dnr()))?;
     let data = ConnectData::decode(data)
@@ -117,6 +126,7 @@ pub fn check_connect(sqe: &Sqe, data: &[u8], mqes: u16) -> Result<ConnectRequest
             id: data.hostid,
         },
         subsystem_nqn: subsystem_nqn.to_owned(),
+        transport,
     })
 }
 
@@ -191,7 +201,7 @@ fn new_controller(
     service: Service,
     request: &ConnectRequest,
 ) -> Rc<Controller> {
-    let limits = ControllerLimits::from(target.options());
+    let limits = ControllerLimits::of(target.options(), request.transport);
     let host = request.host.clone();
     let controller = Controller::new(cntlid, host, service, limits, request.kato_ms);
     let complaints = Rc::clone(target.complaints());
@@ -227,8 +237,26 @@ fn connect_io(subsystem: &Subsystem, request: &ConnectRequest) -> Result<Connect
     })
 }
 
+/// True for Property Get and Property Set: the fabrics commands that need the controller.
+pub fn is_property(sqe: &Sqe) -> bool {
+    let kind = sqe.fabrics_type();
+    matches!(
+        kind,
+        Some(FabricsType::PROPERTY_GET | FabricsType::PROPERTY_SET)
+    )
+}
+
+/// Property Get or Property Set, on the admin queue.
+pub fn property(controller: &Rc<Controller>, sqe: &Sqe) -> Outcome {
+    match sqe.fabrics_type() {
+        Some(FabricsType::PROPERTY_GET) => property_get(controller, sqe),
+        Some(FabricsType::PROPERTY_SET) => property_set(controller, sqe),
+        _ => Status::INVALID_OPCODE.with_dnr().into(),
+    }
+}
+
 /// Property Get, on the admin queue.
-pub fn property_get(controller: &Controller, sqe: &Sqe) -> Outcome {
+fn property_get(controller: &Controller, sqe: &Sqe) -> Outcome {
     let Ok(command) = PropertyGet::from_sqe(sqe) else {
         return invalid_field();
     };
@@ -243,7 +271,7 @@ pub fn property_get(controller: &Controller, sqe: &Sqe) -> Outcome {
 }
 
 /// Property Set, on the admin queue.
-pub fn property_set(controller: &Rc<Controller>, sqe: &Sqe) -> Outcome {
+fn property_set(controller: &Rc<Controller>, sqe: &Sqe) -> Outcome {
     let Ok(command) = PropertySet::from_sqe(sqe) else {
         return invalid_field();
     };

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
 use reactor::CoreId;
-use reactor::net::{BoundSocket, TcpStream};
+use reactor::net::BoundSocket;
 use reactor::sync::Notify;
 use volume::Volume;
 
@@ -18,15 +18,13 @@ use crate::closing::Closing;
 use crate::complaints::{Complaint, Complaints};
 use crate::error::FrontendError;
 use crate::guests::{Guest, Guests};
-use crate::listener::{Acceptor, Listener};
-use crate::metrics::{ConnectionInfo, MetricsSnapshot, Totals};
-use crate::nvme_tcp::balance::{self, Balance};
-use crate::nvme_tcp::connection::Connection;
-use crate::nvme_tcp::moving;
-use crate::nvme_tcp::wish::Destination;
+use crate::listener::Listener;
+use crate::metrics::{ConnectionInfo, CounterValues, MetricsSnapshot, Totals};
+use crate::nvmf::balance::{self, Balance};
 use crate::nvmf::controller::Controller;
 use crate::nvmf::directory::HomeIndex;
 use crate::nvmf::handover::TargetMessage;
+use crate::nvmf::moves::Destination;
 use crate::nvmf::placement::Placement;
 use crate::nvmf::port::{CloseReason, QueuePort};
 use crate::nvmf::stand_in::StandIn;
@@ -50,7 +48,7 @@ struct Inner {
     /// Removed subsystems that hosts are still connected to.
     retired: RefCell<Vec<Rc<Subsystem>>>,
     discovery: RefCell<Vec<Weak<Controller>>>,
-    connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
+    connections: RefCell<BTreeMap<u64, Rc<dyn Served>>>,
     /// For connections to subsystems of this core that other cores serve.
     stand_ins: RefCell<BTreeMap<u64, Rc<StandIn>>>,
     listeners: RefCell<Vec<Weak<Listener>>>,
@@ -62,6 +60,26 @@ struct Inner {
     totals: Totals,
     complaints: Rc<Complaints>,
     balance: Balance,
+}
+
+/// A connection of this core as its target sees it, whatever carries it.
+pub(crate) trait Served {
+    /// Identifier on this core, for logs and lists.
+    fn id(&self) -> u64;
+    /// What there is to know about it.
+    fn info(&self) -> ConnectionInfo;
+    /// What it counted on this core.
+    fn counted_here(&self) -> CounterValues;
+    /// Asks for the end, see [`QueuePort::close`].
+    fn close(&self, reason: CloseReason);
+    /// Whether it may be served by another core than its controller's.
+    fn can_leave(&self) -> bool;
+    /// True while it is on its way to another core.
+    fn is_moving(&self) -> bool;
+    /// Work done on it, in the unit of [`crate::nvmf::stand_in::work_of`].
+    fn work(&self) -> u64;
+    /// Asks for a move. False when it cannot be, or not now.
+    fn ask_move(&self, to: Destination) -> bool;
 }
 
 /// A target that may be gone.
@@ -280,9 +298,11 @@ impl Target {
         connection.is_some_and(|connection| connection.ask_move(to))
     }
 
-    pub(crate) fn each_connection(&self, mut look: impl FnMut(&Connection)) {
+    pub(crate) fn each_connection(&self, mut look: impl FnMut(&dyn Served)) {
         let connections = self.0.connections.borrow();
-        connections.values().for_each(|connection| look(connection));
+        connections
+            .values()
+            .for_each(|connection| look(&**connection));
     }
 
     pub(crate) fn each_stand_in(&self, mut look: impl FnMut(&StandIn)) {
@@ -380,7 +400,7 @@ impl Target {
     }
 
     /// Enters a connection.
-    pub(crate) fn enter(&self, connection: Rc<Connection>) {
+    pub(crate) fn enter(&self, connection: Rc<dyn Served>) {
         self.0
             .connections
             .borrow_mut()
@@ -441,16 +461,6 @@ impl Drop for Greeting {
     }
 }
 
-impl Acceptor for Target {
-    fn accept(&self, stream: TcpStream, peer: SocketAddr) {
-        Connection::accept(self, stream, peer);
-    }
-
-    fn complaints(&self) -> &Rc<Complaints> {
-        Target::complaints(self)
-    }
-}
-
 /// Reads what other cores send until the target is gone.
 async fn read_mailbox(target: Weak<Inner>, mut mailbox: reactor::mailbox::Receiver<TargetMessage>) {
     while let Some(message) = mailbox.recv().await {
@@ -460,8 +470,8 @@ async fn read_mailbox(target: Weak<Inner>, mut mailbox: reactor::mailbox::Receiv
         let target = Target(inner);
         match message {
             TargetMessage::DirectoryChanged => target.directory_changed(),
-            TargetMessage::Connection(handover) => Connection::resume(&target, *handover),
-            TargetMessage::Moved(departure) => moving::arrive(&target, *departure),
+            TargetMessage::Connection(traveller) => traveller.arrive(&target),
+            TargetMessage::ConnectFor(connect) => connect.carry_out(&target),
         }
     }
 }
