@@ -2,27 +2,38 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use reactor::sync::Notify;
 
 use crate::completion::Completion;
 use crate::error::Lost;
 
+/// What a card does when a message was taken out of an inbox: only then may its receive be posted
+/// again, or a user who takes nothing would be sent more than there are receives.
+pub(crate) trait Receives {
+    /// The messages of `count` receives have left an inbox.
+    fn taken(&self, count: usize);
+}
+
 /// Filled by a card, emptied by the user of the pair. Bounded by what can be posted: the pair's send
 /// queue and the card's receives.
-#[derive(Debug, Default)]
 pub(crate) struct Inbox {
     waiting: RefCell<VecDeque<Completion>>,
     bell: Notify,
     lost: Cell<Option<Lost>>,
+    receives: Rc<dyn Receives>,
 }
 
 impl Inbox {
-    /// Room for `entries` completions; more make it grow once.
-    pub fn new(entries: usize) -> Self {
+    /// Room for `entries` completions; more make it grow once. `receives` hears of every message
+    /// that leaves, also when the inbox is dropped with messages in it.
+    pub fn new(entries: usize, receives: Rc<dyn Receives>) -> Self {
         Self {
             waiting: RefCell::new(VecDeque::with_capacity(entries)),
-            ..Self::default()
+            bell: Notify::new(),
+            lost: Cell::new(None),
+            receives,
         }
     }
 
@@ -40,17 +51,21 @@ impl Inbox {
         }
     }
 
-    /// Why nothing more comes.
-    pub fn lost(&self) -> Option<Lost> {
-        self.lost.get()
-    }
-
     /// The next completion if there is one; the end only after all of them.
     pub fn try_next(&self) -> Option<Result<Completion, Lost>> {
         let next = self.waiting.borrow_mut().pop_front();
         match next {
-            Some(completion) => Some(Ok(completion)),
+            Some(completion) => {
+                self.count_taken(&completion);
+                Some(Ok(completion))
+            }
             None => self.lost.get().map(Err),
+        }
+    }
+
+    fn count_taken(&self, completion: &Completion) {
+        if let Completion::Received(_) = completion {
+            self.receives.taken(1);
         }
     }
 
@@ -62,5 +77,11 @@ impl Inbox {
             }
             self.bell.notified().await;
         }
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        while let Some(Ok(_)) = self.try_next() {}
     }
 }
