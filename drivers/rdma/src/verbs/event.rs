@@ -4,7 +4,7 @@
     reason = "reads an event that lies in the library's memory"
 )]
 
-use std::ffi::{c_int, c_uint};
+use std::ffi::c_int;
 use std::io;
 use std::slice;
 
@@ -39,8 +39,8 @@ pub enum Signal {
     DeviceRemoval,
     /// The address has moved to another device.
     AddressChange,
-    /// Nothing of interest; the library's number for it.
-    Other(c_uint),
+    /// Nothing of interest.
+    Other,
 }
 
 /// A request to connect.
@@ -88,7 +88,7 @@ impl Event {
             ffi::CM_DISCONNECTED | ffi::CM_TIMEWAIT_EXIT => Signal::Disconnected,
             ffi::CM_DEVICE_REMOVAL => Signal::DeviceRemoval,
             ffi::CM_ADDRESS_CHANGE => Signal::AddressChange,
-            other => Signal::Other(other),
+            _ => Signal::Other,
         };
         Event {
             key: event.id.addr(),
@@ -120,6 +120,7 @@ unsafe fn private_data(conn: &ffi::ConnParam) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::c_uint;
     use std::ptr;
 
     use super::*;
@@ -156,7 +157,7 @@ mod tests {
         for kind in [ffi::CM_DISCONNECTED, ffi::CM_TIMEWAIT_EXIT] {
             assert!(matches!(event(kind, 0, &[]).signal, Signal::Disconnected));
         }
-        assert!(matches!(event(99, 0, &[]).signal, Signal::Other(99)));
+        assert!(matches!(event(99, 0, &[]).signal, Signal::Other));
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub struct Pair {
     flush_timeout: Duration,
     inbox: Inbox,
     ending: Cell<Option<Lost>>,
+    is_flushed: Cell<bool>,
     flushed: Notify,
     is_released: Cell<bool>,
     released: Notify,
@@ -84,8 +85,9 @@ impl Pair {
             number,
             entries,
             flush_timeout,
-            inbox: Inbox::new(entries as usize + MESSAGES),
+            inbox: Inbox::new(entries as usize + MESSAGES, queues.receives().clone()),
             ending: Cell::new(None),
+            is_flushed: Cell::new(false),
             flushed: Notify::new(),
             is_released: Cell::new(false),
             released: Notify::new(),
@@ -159,6 +161,7 @@ impl Pair {
         if !sends.is_with_card() {
             sends.fail_waiting(|completion| self.inbox.push(completion));
             self.inbox.lose(why);
+            self.is_flushed.set(true);
             self.flushed.notify_all();
         }
     }
@@ -188,7 +191,7 @@ async fn until(bell: &Notify, is_over: impl Fn() -> bool) {
 
 /// Sees an ending pair through.
 async fn finish(pair: Rc<Pair>) {
-    let flushed = until(&pair.flushed, || pair.inbox.lost().is_some());
+    let flushed = until(&pair.flushed, || pair.is_flushed.get());
     if timeout(pair.flush_timeout, flushed).await.is_err() {
         pair.abandon();
     }

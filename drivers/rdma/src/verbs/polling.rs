@@ -34,10 +34,12 @@ pub fn start(queues: &Rc<Queues>) -> io::Result<()> {
 /// Takes completions: once a turn while hot, else when the armed queue says that there are some.
 async fn poll(queues: Rc<Queues>, descriptor: Descriptor) {
     let mut last = reactor::now();
+    queues.receives().set_quiet(false);
     while !queues.is_over() {
         if queues.take_completions() > 0 {
             last = reactor::now();
         }
+        queues.receives().post();
         if is_hot(last) {
             reactor::next_turn().await;
             continue;
@@ -49,7 +51,9 @@ async fn poll(queues: Rc<Queues>, descriptor: Descriptor) {
         }
         // What came before the arming gives no event.
         if queues.take_completions() == 0 {
+            queues.receives().set_quiet(true);
             wait(&queues, &descriptor).await;
+            queues.receives().set_quiet(false);
             queues.completions().take_events();
         }
         last = reactor::now();

@@ -19,6 +19,7 @@ use super::pair::Pair;
 use super::polling;
 use super::receives::{Arrival, Receives};
 use super::status::work_error;
+use crate::inbox::Receives as _;
 use crate::{CardOptions, CardStats, Completion, INLINE_BYTES, Lost, WorkError};
 
 /// Completions that are taken at once.
@@ -27,7 +28,7 @@ const BATCH: usize = 32;
 /// The queues of a core on a device. Ends when the card is dropped and the last pair is gone.
 pub struct Queues {
     // In the order in which they have to go.
-    receives: Receives,
+    receives: Rc<Receives>,
     completions: CompletionQueue,
     keys: Rc<Keys>,
     device: Arc<Device>,
@@ -48,7 +49,7 @@ impl Queues {
         let keys = Rc::new(Keys::new(device.clone(), options.exposes_memory));
         let completions = CompletionQueue::new(&device, options.completion_entries)?;
         let (entries, data) = (options.receive_entries, options.receive_data_bytes);
-        let receives = Receives::new(&keys, &device, entries, data)?;
+        let receives = Rc::new(Receives::new(&keys, &device, entries, data)?);
         let spare = completions.entries().saturating_sub(receives.entries());
         let queues = Rc::new(Queues {
             receives,
@@ -82,7 +83,7 @@ impl Queues {
         &self.completions
     }
 
-    pub(super) fn receives(&self) -> &Receives {
+    pub(super) fn receives(&self) -> &Rc<Receives> {
         &self.receives
     }
 
@@ -201,7 +202,8 @@ impl Queues {
                 tracing::error!(slot, "a receive has completed that was not posted");
             }
             // Somebody talked to a pair that is gone.
-            (_, None) => {}
+            (Arrival::Message(_), None) => self.receives.taken(1),
+            (Arrival::Failed, None) => {}
         }
     }
 

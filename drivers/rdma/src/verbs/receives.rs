@@ -21,7 +21,7 @@ use super::device::Device;
 use super::ffi::{self, ReceiveRequest, Sge, WorkCompletion};
 use super::keys::Keys;
 use super::library::{made, outcome};
-use crate::{HEADER_BYTES, Received};
+use crate::{HEADER_BYTES, Received, inbox};
 
 /// Receives whose headers fit in one buffer.
 const ENTRIES_MAX: u32 = (buf::MAX_BUF_BYTES / HEADER_BYTES) as u32;
@@ -40,7 +40,11 @@ pub struct Receives {
     header: NonNull<u8>,
     header_key: u32,
     state: RefCell<State>,
-    posted: Cell<u32>,
+    /// Messages that wait in inboxes. As many slots are not posted: a user who takes nothing is
+    /// not sent more than there are receives.
+    held: Cell<usize>,
+    /// Nobody polls: what is ready to be posted is posted at once.
+    quiet: Cell<bool>,
     short: Cell<u64>,
     hungry: Notify,
 }
@@ -49,8 +53,10 @@ struct State {
     slots: Box<[Slot]>,
     requests: Box<[ReceiveRequest]>,
     parts: Box<[Sge]>,
-    /// Slots to be posted with the next [`Receives::post`].
+    /// Slots to be posted with the next [`Receives::post`], but for as many as are held.
     ready: Vec<u32>,
+    /// Slots that are being posted.
+    batch: Vec<u32>,
     /// Slots that wait for a buffer.
     waiting: Vec<u32>,
 }
@@ -106,7 +112,8 @@ impl Receives {
             header,
             header_key,
             state: RefCell::new(State::new(entries)),
-            posted: Cell::new(0),
+            held: Cell::new(0),
+            quiet: Cell::new(true),
             short: Cell::new(0),
             hungry: Notify::new(),
         };
@@ -124,9 +131,16 @@ impl Receives {
         self.state.borrow().slots.len() as u32
     }
 
-    /// Receives that are posted now.
+    /// Receives that are posted, or are about to be.
     pub fn posted(&self) -> u32 {
-        self.posted.get()
+        let waiting = self.state.borrow().waiting.len();
+        self.entries()
+            .saturating_sub((waiting + self.held.get()) as u32)
+    }
+
+    /// Whether nobody polls, and so calls [`Receives::post`] soon.
+    pub fn set_quiet(&self, quiet: bool) {
+        self.quiet.set(quiet);
     }
 
     /// Times that there was no memory for one.
@@ -144,11 +158,11 @@ impl Receives {
         if !std::mem::replace(&mut entry.is_posted, false) {
             return Arrival::Unknown;
         }
-        self.posted.set(self.posted.get() - 1);
         ready.push(slot);
         if completion.status != ffi::STATUS_SUCCESS {
             return Arrival::Failed;
         }
+        self.held.set(self.held.get() + 1);
         let len_bytes = completion.byte_len;
         let header = self.header(slot, len_bytes as usize);
         let data_bytes = (len_bytes as usize).saturating_sub(HEADER_BYTES);
@@ -184,47 +198,43 @@ impl Receives {
     /// Posts what was taken since, as far as there is memory. Cost: one call for all.
     pub fn post(&self) {
         let mut state = self.state.borrow_mut();
-        self.feed(&mut state);
-        if state.ready.is_empty() {
+        let count = state.ready.len().saturating_sub(self.held.get());
+        if count == 0 {
             return;
         }
-        let posted = state.post(self.raw);
-        self.posted.set(self.posted.get() + posted);
-        if !state.ready.is_empty() {
+        self.feed(&mut state, count);
+        let left = state.post(self.raw);
+        if left > 0 {
             // Tried again with the next completions.
             let device = self.device.name();
-            tracing::error!(
-                device,
-                left = state.ready.len(),
-                "receives cannot be posted"
-            );
+            tracing::error!(device, left, "receives cannot be posted");
         }
     }
 
-    /// Gives each slot that is to be posted a buffer; those that get none wait.
-    fn feed(&self, state: &mut State) {
+    /// Gives `count` slots that are to be posted a buffer each; those that get none wait.
+    fn feed(&self, state: &mut State, count: usize) {
         let State {
             slots,
             parts,
             ready,
+            batch,
             waiting,
             ..
         } = state;
         let was_short = waiting.len();
-        ready.retain(|&slot| {
+        for slot in ready.drain(..count) {
             let entry = &mut slots[slot as usize];
             let parts = &mut parts[slot as usize * PARTS..][..PARTS];
             if self.data_bytes > 0 && entry.data.is_none() {
                 entry.data = buf::try_alloc(self.data_bytes);
             }
-            let is_fed = self.describe(slot, entry, parts);
-            if !is_fed {
-                waiting.push(slot);
+            match self.describe(slot, entry, parts) {
+                true => batch.push(slot),
+                false => waiting.push(slot),
             }
-            is_fed
-        });
-        if waiting.len() > was_short {
-            let more = waiting.len() - was_short;
+        }
+        let more = waiting.len() - was_short;
+        if more > 0 {
             self.short.set(self.short.get() + more as u64);
             self.hungry.notify_one();
         }
@@ -293,12 +303,16 @@ impl State {
             requests: (0..entries).map(request).collect(),
             parts: vec![Sge::default(); count * PARTS].into_boxed_slice(),
             ready,
+            batch: Vec::with_capacity(count),
             waiting: Vec::with_capacity(count),
         }
     }
 
-    /// Posts all ready slots in one call; those that the card did not take stay ready.
-    fn post(&mut self, queue: *mut ffi::Srq) -> u32 {
+    /// Posts the batch in one call. Gives how many the card did not take; those are ready again.
+    fn post(&mut self, queue: *mut ffi::Srq) -> usize {
+        if self.batch.is_empty() {
+            return 0;
+        }
         let (requests, parts) = (self.requests.as_mut_ptr(), self.parts.as_mut_ptr());
         let mut next = ptr::null_mut();
         let mut refused: *mut ReceiveRequest = ptr::null_mut();
@@ -306,7 +320,7 @@ impl State {
         // card copies the requests. The memory that they name is a header, which nobody else
         // touches until the completion, and a buffer that its slot owns alone.
         let result = unsafe {
-            for &slot in self.ready.iter().rev() {
+            for &slot in self.batch.iter().rev() {
                 let request = requests.add(slot as usize);
                 let parts = parts.add(slot as usize * PARTS);
                 (*request).next = next;
@@ -317,22 +331,31 @@ impl State {
             let post = (*(*queue).context).ops.post_srq_recv;
             outcome(post(queue, next, &mut refused))
         };
-        let count = match (result, refused.is_null()) {
-            (Ok(()), _) => self.ready.len(),
+        let taken = match (result, refused.is_null()) {
+            (Ok(()), _) => self.batch.len(),
             (Err(_), true) => 0,
             // SAFETY: it is one of the requests above.
             (Err(_), false) => {
                 let slot = unsafe { (*refused).wr_id } as u32;
-                self.ready
-                    .iter()
-                    .position(|&other| other == slot)
-                    .unwrap_or(0)
+                let place = self.batch.iter().position(|&other| other == slot);
+                place.unwrap_or(0)
             }
         };
-        for slot in self.ready.drain(..count) {
+        for slot in self.batch.drain(..taken) {
             self.slots[slot as usize].is_posted = true;
         }
-        count as u32
+        let left = self.batch.len();
+        self.ready.append(&mut self.batch);
+        left
+    }
+}
+
+impl inbox::Receives for Receives {
+    fn taken(&self, count: usize) {
+        self.held.set(self.held.get().saturating_sub(count));
+        if self.quiet.get() {
+            self.post();
+        }
     }
 }
 
