@@ -65,11 +65,21 @@ fn run(address: SocketAddr, check: Check) {
     let main = move || async move {
         let registry = registry();
         let bench = Bench::new(card(&registry), card(&registry), address).await;
+        warm_up(&bench).await;
         check(&bench).await;
         let stats = bench.target.stats();
         println!("  {stats:?}");
     };
     cores::run(config, main).expect("the core runs");
+}
+
+/// The first connection takes memory for receives, which stays.
+async fn warm_up(bench: &Bench) {
+    drop(bench.ends().await);
+    until("the first pairs are gone", || {
+        bench.host.stats().queue_pairs + bench.target.stats().queue_pairs == 0
+    })
+    .await;
 }
 
 fn registry() -> Registry {
@@ -113,7 +123,7 @@ async fn too_long_messages_end_the_pair(bench: &Bench) {
     expect_sent(&ends.host, 1).await;
     expect_received(&ends.target).await;
     post(&ends.host, 2, send(filled(longest + 1, 1).await));
-    // Cards differ in which of the two they say.
+    // Cards differ in what they say, on both sides.
     let error = expect_failed(&ends.host, 2).await;
     assert!(
         matches!(error, WorkError::RemoteInvalid | WorkError::RemoteOperation),
@@ -121,10 +131,7 @@ async fn too_long_messages_end_the_pair(bench: &Bench) {
     );
     expect_lost(&ends.host).await;
     let lost = expect_lost(&ends.target).await;
-    assert!(
-        matches!(lost, Lost::Failed(WorkError::Length) | Lost::ByPeer),
-        "{lost}"
-    );
+    assert!(matches!(lost, Lost::Failed(_) | Lost::ByPeer), "{lost}");
 }
 
 async fn shared_memory_is_not_read_into(bench: &Bench) {

@@ -15,9 +15,13 @@ sleep 2
 rdma link show
 ulimit -l unlimited
 step checks
-# shellcheck disable=SC2086
-LOG=$LOG "$CHECKS" 10.9.0.1:4420 $(echo $NAMES | tr , ' ') 2>&1
-code=$?
+code=0
+for name in $(echo "$NAMES" | tr , ' '); do
+    LOG=$LOG timeout 60 "$CHECKS" 10.9.0.1:4420 "$name" >/run/out 2>&1 && echo "ok $name" && continue
+    echo "FAILED $name"
+    tail -n 15 /run/out
+    code=1
+done
 rdma resource show
 dmesg | tail -5
 exit $code

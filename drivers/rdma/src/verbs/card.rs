@@ -5,11 +5,12 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use reactor::buf::{self, Buf};
 
 use super::channel::Parameters;
-use super::device::Context;
+use super::device::{Context, Device};
 use super::event::Signal;
 use super::expose::expose;
 use super::incoming::{Detached, IncomingRequest};
@@ -108,9 +109,14 @@ impl CoreCard {
         }
     }
 
-    /// The device whose keys are told to peers: the only one, else the first that was used.
-    pub fn first_queues(&self) -> Option<Rc<Queues>> {
-        self.queues.borrow().first().cloned()
+    /// The device whose keys are told to peers: the first in use, else the first there is.
+    pub fn first_device(&self) -> Option<Arc<Device>> {
+        if let Some(first) = self.queues.borrow().first() {
+            return Some(first.device().clone());
+        }
+        let nowhere = SocketAddr::from(([0; 4], 0));
+        let first = *self.registry.contexts().first()?;
+        self.registry.device(first, nowhere).ok()
     }
 
     async fn connect(

@@ -26,14 +26,15 @@ pub fn expose(
         len_bytes,
         error: io::Error::from(kind),
     };
-    let Some(queues) = card.first_queues() else {
+    let Some(device) = card.first_device() else {
         return Err(refused("no device", io::ErrorKind::NotFound));
     };
-    let device = queues.device().name();
     let exposes = card.options().exposes_memory;
-    let region = queues.keys().find(&buf).filter(|_| exposes);
+    let regions = device.regions(exposes);
+    let region = regions.find(buf.as_ptr().addr() as u64, len_bytes);
+    let region = region.filter(|_| exposes);
     let (Some(region), Some(bytes)) = (region, buf.try_mut()) else {
-        return Err(refused(device, io::ErrorKind::PermissionDenied));
+        return Err(refused(device.name(), io::ErrorKind::PermissionDenied));
     };
     let remote = Remote {
         address: bytes.as_mut_ptr().expose_provenance() as u64,
