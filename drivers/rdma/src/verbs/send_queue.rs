@@ -12,8 +12,8 @@ use std::{io, mem};
 use reactor::buf::{self, Buf};
 
 use super::ffi::{self, SendRequest, Sge};
-use super::regions::Region;
 use super::library::outcome;
+use super::regions::Region;
 use super::status::work_error;
 use crate::{Completion, Done, INLINE_BYTES, Payload, Remote, Work, WorkError};
 

@@ -271,7 +271,10 @@ fn what_the_card_refuses_is_still_there() {
     }
     let error = card.kick(&mut queue).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
-    assert_eq!(complete(&mut queue, 0, ffi::STATUS_FLUSHED), ["failed 0: Flushed"]);
+    assert_eq!(
+        complete(&mut queue, 0, ffi::STATUS_FLUSHED),
+        ["failed 0: Flushed"]
+    );
     assert!(!queue.is_with_card());
     let mut told = Vec::new();
     queue.fail_waiting(|completion| told.push(short(&completion)));
@@ -287,6 +290,13 @@ fn what_the_card_keeps_is_never_reused() {
     push(&mut queue, 3, write(pool.try_alloc(4096).unwrap()));
     let mut told = Vec::new();
     let leaked = queue.abandon(|completion| told.push(short(&completion)));
-    assert_eq!(told, ["failed 1: Flushed", "failed 2: Flushed", "failed 3: Flushed"]);
+    assert_eq!(
+        told,
+        [
+            "failed 1: Flushed",
+            "failed 2: Flushed",
+            "failed 3: Flushed"
+        ]
+    );
     assert_eq!((leaked, pool.in_use_bytes()), (1, 4096));
 }
