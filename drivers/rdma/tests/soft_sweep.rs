@@ -17,7 +17,7 @@ use reactor::sim::{Crash, World, WorldOptions};
 use reactor::time::{sleep, timeout};
 
 const PORT: u16 = 4420;
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 24;
 const CONNECTIONS: usize = 12;
 
 /// What the test and the nodes share.
@@ -156,6 +156,8 @@ fn run_seed(seed: u64, with_trouble: bool) -> Rc<Run> {
         false => WorldOptions::default(),
     };
     options.crash = WorldOptions::default().crash;
+    options.core.io_pool_bytes = 16 << 20;
+    options.core.engine_pool_bytes = 4 << 20;
     let mut world = World::new(seed, options);
     let run = Rc::new(Run::default());
     let address = SocketAddr::new(world.node("target"), PORT);

@@ -41,6 +41,8 @@ struct Books {
     has_failed: bool,
     said: u64,
     heard: u64,
+    /// What the other user lets this one read.
+    source: Vec<u8>,
 }
 
 impl Books {
@@ -91,11 +93,16 @@ impl Books {
 
 /// Uses a pair until it is lost or the user had enough.
 pub async fn use_pair(card: &Card, pair: QueuePair, counts: &Counts) {
-    let source = filled(EXPOSED_BYTES, 5).await;
+    let source_bytes = pattern(EXPOSED_BYTES, 5);
+    let mut source = zeroed(EXPOSED_BYTES).await;
+    source.as_mut().copy_from_slice(&source_bytes);
     let source = card.expose(source, Access::Read).expect("exposed");
     let place = zeroed(EXPOSED_BYTES).await;
     let place = card.expose(place, Access::Write).expect("exposed");
-    let mut books = Books::default();
+    let mut books = Books {
+        source: source_bytes,
+        ..Books::default()
+    };
     // The first message tells where the memory is.
     let mut words = [0; 24];
     words[..8].copy_from_slice(&source.remote().address.to_le_bytes());
@@ -183,8 +190,8 @@ fn check_done(books: &mut Books, tag: u64, done: Done) {
     match (books.done(tag), done) {
         (Posted::Send, Done::Sent) => {}
         (Posted::Read { offset }, Done::Read(buf)) => {
-            let source = pattern(EXPOSED_BYTES, 5);
-            assert!(buf[..] == source[offset..offset + buf.len()], "read {tag}");
+            let source = &books.source[offset..offset + buf.len()];
+            assert!(buf[..] == *source, "read {tag}");
         }
         (posted, done) => panic!("{posted:?} ended as {done:?}"),
     }
