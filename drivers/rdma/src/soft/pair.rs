@@ -39,6 +39,8 @@ pub(super) struct Pair {
     /// Rings once, when the pair goes down.
     pub downed: Notify,
     pub queue: RefCell<WorkQueue>,
+    /// Bytes of the peer that came in so far, to see whether it is there.
+    pub heard_bytes: Cell<u64>,
     /// As a responder: the next request's number.
     pub expected: Cell<u32>,
     /// As a responder: requests are thrown away until `expected` comes again.
@@ -79,6 +81,7 @@ impl Pair {
             output: SendQueue::new(2 * (entries + usize::from(peer_read_depth)) + 8),
             downed: Notify::new(),
             queue: RefCell::new(WorkQueue::new(entries, read_depth)),
+            heard_bytes: Cell::new(0),
             expected: Cell::new(0),
             is_refusing: Cell::new(false),
             is_answer_due: Cell::new(false),
@@ -90,6 +93,7 @@ impl Pair {
         pair.card.faults.add_pair(&pair);
         reactor::spawn(tasks::send(pair.clone())).detach();
         reactor::spawn(tasks::receive(pair.clone())).detach();
+        reactor::spawn(tasks::watch(Rc::downgrade(&pair))).detach();
         pair
     }
 
@@ -177,7 +181,16 @@ impl Pair {
         }
     }
 
+    /// What was carried out is answered even if the pair goes down right after.
+    fn push_due_answer(&self) {
+        if self.is_answer_due.take() {
+            let answered = self.expected.get().wrapping_sub(1);
+            self.push_frame(Frame::new(Kind::Answered, answered, 0), None);
+        }
+    }
+
     fn push_disconnect(&self) {
+        self.push_due_answer();
         let frame = Frame::new(Kind::Disconnect, 0, 0);
         self.push_frame(frame, None);
         if self.card.faults.tells_twice() {
@@ -194,10 +207,7 @@ impl Pair {
 
     /// Puts everything that may leave now into the output. Says when to come again by itself.
     pub fn transmit(&self) -> Option<Instant> {
-        if self.is_answer_due.take() {
-            let answered = self.expected.get().wrapping_sub(1);
-            self.push_frame(Frame::new(Kind::Answered, answered, 0), None);
-        }
+        self.push_due_answer();
         while !self.is_down() {
             let mut queue = self.queue.borrow_mut();
             let failed = match queue.next(reactor::now()) {
