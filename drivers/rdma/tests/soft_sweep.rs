@@ -135,7 +135,7 @@ fn trouble(world: &mut World, seed: u64) {
             1 => world.partition("host", "target"),
             2 => world.partition_one_way("target", "host"),
             3 | 4 => world.heal_all(),
-            5 if seed % 3 == 0 && world.is_up("host") => {
+            5 if seed.is_multiple_of(3) && world.is_up("host") => {
                 let crash = match seed % 2 {
                     0 => Crash::PowerLoss,
                     _ => Crash::Kill,

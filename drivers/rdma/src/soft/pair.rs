@@ -1,7 +1,6 @@
 //! One queue pair: its state, what its user can do with it, and its end.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,16 +9,14 @@ use reactor::Instant;
 use reactor::buf::Buf;
 use reactor::sync::Notify;
 
-use crate::card::PairBackend;
 use crate::completion::Completion;
-use crate::error::{Lost, PostError, RdmaError, WorkError};
+use crate::error::{Lost, WorkError};
 use crate::inbox::Inbox;
 use crate::options::PairOptions;
 use crate::work::{Payload, Work};
 
 use super::card::{Shared, Slot};
 use super::completions::{Event, Line};
-use super::faults::Planned;
 use super::frame::{Frame, Kind};
 use super::queue::{Next, Trouble, WorkQueue};
 use super::tasks;
@@ -99,6 +96,10 @@ impl Pair {
 
     pub fn number(&self) -> u32 {
         self.number
+    }
+
+    pub fn inbox(&self) -> &Inbox {
+        &self.line.inbox
     }
 
     pub fn is_down(&self) -> bool {
@@ -198,7 +199,8 @@ impl Pair {
         }
     }
 
-    fn disconnect(&self) {
+    /// Ends it, and tells the peer.
+    pub fn disconnect(&self) {
         if !self.is_down() {
             self.push_disconnect();
             self.go_down(WorkError::Flushed, Lost::Here, Parting::LastWords);
@@ -269,57 +271,4 @@ impl Pair {
             }
         }
     }
-}
-
-/// The user's hold on a pair. Its drop ends the pair.
-pub(super) struct Handle(pub Rc<Pair>);
-
-impl PairBackend for Handle {
-    fn post(&self, tag: u64, work: Work) -> Result<(), PostError> {
-        let pair = &self.0;
-        if pair.is_down() {
-            return Err(PostError::Lost(work));
-        }
-        let mut queue = pair.queue.borrow_mut();
-        if queue.room() == 0 {
-            return Err(PostError::Full(work));
-        }
-        let planned: Option<Planned> = pair.card.faults.plan(pair.number, &work);
-        queue.push(tag, work, planned).map_err(PostError::Full)
-    }
-
-    fn kick(&self) {
-        self.0.queue.borrow_mut().ring();
-        self.0.output.wake();
-    }
-
-    fn inbox(&self) -> &Inbox {
-        &self.0.line.inbox
-    }
-
-    fn room(&self) -> u32 {
-        self.0.queue.borrow().room() as u32
-    }
-
-    fn disconnect(&self) {
-        self.0.disconnect();
-    }
-
-    fn number(&self) -> u32 {
-        self.0.number
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // With a dead node nobody is left to say anything.
-        if !reactor::sim::is_tearing_down() {
-            self.0.disconnect();
-        }
-    }
-}
-
-/// A set-up that ended because the other side did.
-pub(super) fn gone(address: SocketAddr) -> RdmaError {
-    RdmaError::Gone { address }
 }

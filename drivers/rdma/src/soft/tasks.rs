@@ -9,7 +9,7 @@ use reactor::time::{sleep, sleep_until, timeout};
 use crate::error::{Lost, WorkError};
 
 use super::pair::{Pair, Parting};
-use super::responder::Parser;
+use super::parser::Parser;
 
 /// Bytes taken in at once.
 const SCRATCH_BYTES: usize = 16 << 10;
