@@ -125,7 +125,7 @@ impl Controller {
             limits,
             registers: Cell::new(Registers::new(limits.entries, discovery)),
             events: RefCell::new(Events::new(discovery)),
-            error_log: RefCell::default(),
+            error_log: RefCell::new(ErrorLog::new(limits.transport)),
             features: RefCell::new(Features::new(limits.io_queues)),
             namespace_changed: Cell::new(false),
             notices: RefCell::default(),
@@ -297,14 +297,15 @@ impl Controller {
     }
 
     fn reset(&self) {
-        let waiting: Vec<u16> = self.events.borrow_mut().reset().collect();
+        let waiting = self.events.borrow().waiting();
         let admin = self.queues.borrow().get(&0).and_then(Weak::upgrade);
         if let Some(admin) = admin {
             for cid in waiting {
-                // An admin queue lives here and answers at once.
+                // It is known here that they wait: nobody has to be asked.
                 let _ = admin.abort(cid);
             }
         }
+        self.events.borrow_mut().reset();
         *self.features.borrow_mut() = Features::new(self.limits.io_queues);
         self.namespace_changed.set(false);
         self.notices.take();
@@ -421,8 +422,8 @@ impl Controller {
 
     /// When the last command came, on whichever core.
     fn last_heard(&self) -> Instant {
-        let away = self.ports(|qid| qid != 0);
-        let away = away.iter().filter_map(|port| port.last_command()).max();
+        let ports = self.ports(|_| true);
+        let away = ports.iter().filter_map(|port| port.last_command()).max();
         away.map_or(self.last_command.get(), |away| {
             away.max(self.last_command.get())
         })

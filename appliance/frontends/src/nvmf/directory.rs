@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use reactor::{CoreId, CoreStats};
 
 use crate::error::FrontendError;
+use crate::nvme_rdma::Homes;
 use crate::nvmf::handover::TargetMessage;
 use crate::nvmf::transport::Transport;
 use crate::options::HostAccess;
@@ -19,12 +20,21 @@ use crate::seats::{Seat, Seats};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HomeIndex(usize);
 
+impl HomeIndex {
+    #[cfg(test)]
+    pub fn of(index: usize) -> Self {
+        Self(index)
+    }
+}
+
 /// Shared by the targets of one appliance; cheap to clone.
 #[derive(Clone, Default)]
 pub struct Directory {
     state: Arc<Mutex<State>>,
     /// Connections of all cores, which together have one limit.
     seats: Seats,
+    /// Where the controllers of hosts over RDMA live.
+    homes: Homes,
 }
 
 #[derive(Default)]
@@ -88,6 +98,16 @@ impl Directory {
     /// Whether there are targets of several cores.
     pub(crate) fn is_shared(&self) -> bool {
         self.state().homes.iter().flatten().count() > 1
+    }
+
+    /// Where the controllers of hosts over RDMA live.
+    pub(crate) fn homes(&self) -> &Homes {
+        &self.homes
+    }
+
+    /// The target of a core, while there is one.
+    pub(crate) fn target(&self, home: HomeIndex) -> Option<CoreTarget> {
+        self.state().homes.get(home.0)?.clone()
     }
 
     /// The targets there are, of all cores. Cost: takes the lock and allocates.

@@ -64,11 +64,12 @@ impl Connected {
 }
 
 /// Which data a fabrics command has.
-pub fn plan(sqe: &Sqe, capsule_bytes: u32) -> Result<Transfer, Status> {
+pub fn plan(sqe: &Sqe, capsule_bytes: u32, transport: Transport) -> Result<Transfer, Status> {
     check_flags(sqe)?;
     match sqe.fabrics_type() {
         Some(FabricsType::CONNECT) => {
-            from_host(sqe, ConnectData::SIZE as u64, capsule_bytes, Length::Exact)
+            let need_bytes = ConnectData::SIZE as u64;
+            from_host(sqe, need_bytes, capsule_bytes, Length::Exact, transport)
         }
         Some(FabricsType::PROPERTY_GET | FabricsType::PROPERTY_SET | FabricsType::DISCONNECT) => {
             Ok(Transfer::None)
@@ -231,6 +232,24 @@ fn connect_io(subsystem: &Subsystem, request: &ConnectRequest) -> Result<Connect
     })
 }
 
+/// True for Property Get and Property Set: the fabrics commands that need the controller.
+pub fn is_property(sqe: &Sqe) -> bool {
+    let kind = sqe.fabrics_type();
+    matches!(
+        kind,
+        Some(FabricsType::PROPERTY_GET | FabricsType::PROPERTY_SET)
+    )
+}
+
+/// Property Get or Property Set, on the admin queue.
+pub fn property(controller: &Rc<Controller>, sqe: &Sqe) -> Outcome {
+    match sqe.fabrics_type() {
+        Some(FabricsType::PROPERTY_GET) => property_get(controller, sqe),
+        Some(FabricsType::PROPERTY_SET) => property_set(controller, sqe),
+        _ => Status::INVALID_OPCODE.with_dnr().into(),
+    }
+}
+
 /// An I/O queue comes from the host of its controller, over the transport of its admin queue: what
 /// the controller announced holds for that one alone. Source: base 2.0 section 2.3 (association).
 fn check_association(controller: &Controller, request: &ConnectRequest) -> Result<(), Outcome> {
@@ -247,7 +266,7 @@ fn check_association(controller: &Controller, request: &ConnectRequest) -> Resul
 }
 
 /// Property Get, on the admin queue.
-pub fn property_get(controller: &Controller, sqe: &Sqe) -> Outcome {
+fn property_get(controller: &Controller, sqe: &Sqe) -> Outcome {
     let Ok(command) = PropertyGet::from_sqe(sqe) else {
         return invalid_field();
     };
@@ -262,7 +281,7 @@ pub fn property_get(controller: &Controller, sqe: &Sqe) -> Outcome {
 }
 
 /// Property Set, on the admin queue.
-pub fn property_set(controller: &Rc<Controller>, sqe: &Sqe) -> Outcome {
+fn property_set(controller: &Rc<Controller>, sqe: &Sqe) -> Outcome {
     let Ok(command) = PropertySet::from_sqe(sqe) else {
         return invalid_field();
     };

@@ -24,6 +24,7 @@ use crate::nvmf::io::NSID;
 use crate::nvmf::plan::{Length, Transfer, to_host};
 use crate::nvmf::registers::VERSION;
 use crate::nvmf::subsystem::{MODEL, Subsystem};
+use crate::nvmf::transport::Transport;
 
 /// Firmware revision: the version of this crate.
 pub(super) const FIRMWARE: &str = env!("CARGO_PKG_VERSION");
@@ -51,8 +52,8 @@ const RESCAP: u8 = rescap::PERSISTS
 const INVALID_FIELD: Status = Status::INVALID_FIELD.with_dnr();
 const INVALID_NAMESPACE: Status = Status::INVALID_NAMESPACE.with_dnr();
 
-pub(super) fn plan(sqe: &Sqe) -> Result<Transfer, Status> {
-    to_host(sqe, IDENTIFY_BYTES as u64, Length::AtLeast)
+pub(super) fn plan(sqe: &Sqe, transport: Transport) -> Result<Transfer, Status> {
+    to_host(sqe, IDENTIFY_BYTES as u64, Length::AtLeast, transport)
 }
 
 pub(super) fn execute(controller: &Rc<Controller>, sqe: &Sqe) -> Result<Vec<u8>, Status> {
