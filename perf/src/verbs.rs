@@ -184,10 +184,10 @@ async fn steps(worker: &mut Worker<Rdma>) -> Result<(), PerfError> {
                 if let Some(limit) = worker.rest() {
                     rest(worker.lanes(), limit).await;
                     worker.rested();
-                    continue;
                 }
             }
         }
+        // Also after a rest: one that has no time to rest must not keep the core from its card.
         reactor::next_turn().await;
     }
 }
