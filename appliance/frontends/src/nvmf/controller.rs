@@ -73,9 +73,9 @@ impl ControllerLimits {
         Self {
             transport,
             io_queues: options.max_io_queues,
-            entries: options.max_queue_entries,
+            entries: transport.max_queue_entries(options),
             max_io_bytes: options.max_io_bytes,
-            in_capsule_bytes: options.in_capsule(),
+            in_capsule_bytes: transport.in_capsule_bytes(options),
             keep_alive_grace: options.keep_alive_grace,
         }
     }

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
+use rdma::Card;
 use reactor::CoreId;
 use reactor::net::BoundSocket;
 use reactor::sync::Notify;
@@ -20,6 +21,7 @@ use crate::error::FrontendError;
 use crate::guests::{Guest, Guests};
 use crate::listener::Listener;
 use crate::metrics::{ConnectionInfo, CounterValues, MetricsSnapshot, Totals};
+use crate::nvme_rdma::RdmaListener;
 use crate::nvmf::balance::{self, Balance};
 use crate::nvmf::controller::Controller;
 use crate::nvmf::directory::HomeIndex;
@@ -29,6 +31,7 @@ use crate::nvmf::placement::Placement;
 use crate::nvmf::port::{CloseReason, QueuePort};
 use crate::nvmf::stand_in::StandIn;
 use crate::nvmf::subsystem::Subsystem;
+use crate::nvmf::transport::Transport;
 use crate::options::{SubsystemOptions, TargetOptions, volume_nqn};
 use crate::reservation::Reservations;
 use crate::seats::Seat;
@@ -52,6 +55,9 @@ struct Inner {
     /// For connections to subsystems of this core that other cores serve.
     stand_ins: RefCell<BTreeMap<u64, Rc<StandIn>>>,
     listeners: RefCell<Vec<Weak<Listener>>>,
+    /// What this core has of RDMA, and where it listens there.
+    card: RefCell<Option<Card>>,
+    rdma_listeners: RefCell<Vec<Rc<RdmaListener>>>,
     last_connection: Cell<u64>,
     /// Sockets that are being greeted.
     guests: Rc<Guests>,
@@ -110,6 +116,8 @@ impl Target {
             connections: RefCell::default(),
             stand_ins: RefCell::default(),
             listeners: RefCell::default(),
+            card: RefCell::default(),
+            rdma_listeners: RefCell::default(),
             last_connection: Cell::new(0),
             guests: Rc::default(),
             gone: Notify::new(),
@@ -204,8 +212,42 @@ impl Target {
             return Err(FrontendError::ShuttingDown);
         }
         let listener = Listener::open(self.clone(), bound)?;
-        self.0.options.directory.add_listener(listener.address());
+        let directory = &self.0.options.directory;
+        directory.add_listener(Transport::Tcp, listener.address());
         self.0.listeners.borrow_mut().push(Rc::downgrade(&listener));
+        Ok(listener)
+    }
+
+    /// Gives the core a card, for NVMe/RDMA connections that it is to serve. Each core of an appliance
+    /// that listens over RDMA needs one, whichever core it is that listens.
+    pub fn use_card(&self, card: Card) {
+        *self.0.card.borrow_mut() = Some(card);
+    }
+
+    /// The core's card, if it has one.
+    pub(crate) fn card(&self) -> Option<Card> {
+        self.0.card.borrow().clone()
+    }
+
+    /// Starts to accept NVMe/RDMA connections at `address`. The listener stays open when the handle is
+    /// dropped.
+    ///
+    /// Errors: `NoCard` before [`Target::use_card`]; `ListenRdma` with what the card said;
+    /// `ShuttingDown`.
+    pub async fn listen_rdma(
+        &self,
+        address: SocketAddr,
+    ) -> Result<Rc<RdmaListener>, FrontendError> {
+        let card = self.card().ok_or(FrontendError::NoCard { address })?;
+        let listener = card.listen(address).await;
+        let listener = listener.map_err(|error| FrontendError::ListenRdma { address, error })?;
+        if self.0.closing.has_begun() {
+            return Err(FrontendError::ShuttingDown);
+        }
+        let listener = RdmaListener::open(self.clone(), listener);
+        let directory = &self.0.options.directory;
+        directory.add_listener(Transport::Rdma, listener.address());
+        self.0.rdma_listeners.borrow_mut().push(Rc::clone(&listener));
         Ok(listener)
     }
 
@@ -215,9 +257,15 @@ impl Target {
         self.0.closing.begin();
         for listener in self.0.listeners.borrow_mut().drain(..) {
             if let Some(listener) = listener.upgrade() {
-                self.0.options.directory.remove_listener(listener.address());
+                let directory = &self.0.options.directory;
+                directory.remove_listener(Transport::Tcp, listener.address());
                 listener.close();
             }
+        }
+        for listener in self.0.rdma_listeners.borrow_mut().drain(..) {
+            let directory = &self.0.options.directory;
+            directory.remove_listener(Transport::Rdma, listener.address());
+            listener.close();
         }
         self.0.options.directory.leave(self.0.home);
         let connections: Vec<_> = self.0.connections.borrow().values().cloned().collect();
@@ -234,6 +282,7 @@ impl Target {
         }
         self.0.subsystems.borrow_mut().clear();
         self.0.retired.borrow_mut().clear();
+        self.0.card.borrow_mut().take();
     }
 
     fn is_in_use(&self) -> bool {

@@ -23,7 +23,7 @@ fn event_request(cid: u16) -> Sqe {
 
 fn events_on(cid: u16) -> Sqe {
     let fields = SetFeatures {
-        fid: FeatureId::ASYNC_EVENT,
+        fid: FeatureId::ASYNC_EVENT_CONFIG,
         cdw11: async_event::NAMESPACE_ATTRIBUTE,
         ..SetFeatures::default()
     };
