@@ -1,7 +1,10 @@
 //! Which RDMA card is used, and how large things are on it.
 
+use std::fmt;
+
 use clap::ValueEnum;
 use rdma::soft::Faults;
+use rdma::verbs::Registry;
 use rdma::{Card, CardOptions};
 use reactor::Spin;
 use reactor::cores::CoreConfig;
@@ -35,21 +38,44 @@ impl CardKind {
         }
     }
 
+    /// What the cards of all cores have in common.
+    ///
+    /// Errors: `Rdma` when the verbs library is not there.
+    pub fn open(self) -> Result<Cards, PerfError> {
+        Ok(match self {
+            Self::Verbs => Cards::Verbs(Registry::new()?),
+            Self::Soft => Cards::Soft,
+        })
+    }
+}
+
+/// Makes the cards of this process' cores.
+#[derive(Clone)]
+pub enum Cards {
+    /// Real ones.
+    Verbs(Registry),
+    /// Simulated ones.
+    Soft,
+}
+
+impl Cards {
     /// The card of the calling core.
     ///
-    /// Errors: `Rdma` when there is none.
-    pub fn card(self, options: CardOptions) -> Result<Card, PerfError> {
+    /// Errors: `Rdma`.
+    pub fn card(&self, options: CardOptions) -> Result<Card, PerfError> {
         Ok(match self {
-            Self::Verbs => return Err(no_verbs().into()),
+            Self::Verbs(registry) => Card::verbs(registry.clone(), options)?,
             Self::Soft => Card::soft(options, Faults::default()),
         })
     }
 }
 
-fn no_verbs() -> rdma::RdmaError {
-    rdma::RdmaError::NoLibrary {
-        library: "librdmacm.so.1",
-        reason: "not built yet".to_owned(),
+impl fmt::Debug for Cards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Verbs(_) => "Verbs",
+            Self::Soft => "Soft",
+        })
     }
 }
 

@@ -132,7 +132,7 @@ async fn load(part: Part) -> Result<Stats, PerfError> {
 
 /// Opens the queues of a thread, on a card of its core.
 async fn lanes(share: Vec<Prepared>, opening: &Opening) -> Result<Vec<Lane<Rdma>>, PerfError> {
-    let card = opening.card.card(options(&share))?;
+    let card = opening.cards.card(options(&share))?;
     let mut lanes = Vec::new();
     for prepared in share {
         lanes.push(lane(&card, opening, prepared).await?);

@@ -48,9 +48,9 @@ pub fn run(args: &NullArgs, disguise: Disguise) -> Result<(), PerfError> {
     let receive_bytes = disguise.capsule_bytes.next_power_of_two() as usize;
     let buffer_bytes = BUFFER_BYTES + RECEIVE_ENTRIES as usize * receive_bytes;
     let config = card::core("null".to_owned(), args.core, Spin::For(SPIN), buffer_bytes);
-    let (kind, time) = (args.card, args.time);
+    let (cards, time) = (args.card.open()?, args.time);
     let main = move || async move {
-        let card = kind.card(CardOptions {
+        let card = cards.card(CardOptions {
             receive_entries: RECEIVE_ENTRIES,
             receive_data_bytes: disguise.capsule_bytes,
             completion_entries: COMPLETION_ENTRIES,

@@ -17,7 +17,7 @@ use reactor::time::timeout;
 
 use super::nvme::{self, Facts};
 use super::{FILL_DEPTH, Fill, Geometry, Name, Target};
-use crate::card::{self, CardKind};
+use crate::card::{self, Cards};
 use crate::cli::ConnectArgs;
 use crate::error::PerfError;
 use crate::queue::rdma::Opening;
@@ -49,7 +49,7 @@ pub struct Admin {
     nqn: String,
     cntlid: u16,
     host: HostOptions,
-    card: CardKind,
+    cards: Cards,
     questions: Option<mailbox::Sender<Question>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -59,7 +59,7 @@ struct Task {
     address: SocketAddr,
     nqn: Option<String>,
     host: HostOptions,
-    card: CardKind,
+    cards: Cards,
     nsid: u32,
     found: SyncSender<Result<Found, PerfError>>,
     questions: Receiver<Question>,
@@ -82,6 +82,7 @@ pub fn connect(
     link: &ConnectArgs,
 ) -> Result<Target, PerfError> {
     check(link)?;
+    let cards = link.card.open()?;
     let host = HostOptions {
         kato_ms: KATO_MS,
         ..nvme::options(link)
@@ -92,7 +93,7 @@ pub fn connect(
         address,
         nqn: nqn.map(str::to_owned),
         host: host.clone(),
-        card: link.card,
+        cards: cards.clone(),
         nsid: link.nsid,
         found,
         questions: inbox,
@@ -120,7 +121,7 @@ pub fn connect(
             nqn: found.nqn,
             cntlid: found.cntlid,
             host,
-            card: link.card,
+            cards,
             questions: Some(questions),
             thread: Some(thread),
         })),
@@ -154,7 +155,7 @@ impl Admin {
             cntlid: self.cntlid,
             entries: u32::from(depth) + 1,
             host: self.host.clone(),
-            card: self.card,
+            cards: self.cards.clone(),
         })
     }
 
@@ -252,7 +253,7 @@ async fn write_all(controller: &mut Controller, mut fill: Fill) -> Result<(), Ho
 }
 
 async fn attach(task: &Task) -> Result<(Controller, Found), PerfError> {
-    let card = task.card.card(CardOptions {
+    let card = task.cards.card(CardOptions {
         receive_entries: RECEIVE_ENTRIES,
         receive_data_bytes: 0,
         completion_entries: 4 * RECEIVE_ENTRIES,

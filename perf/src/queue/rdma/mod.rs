@@ -22,7 +22,7 @@ use wire::nvme::{Cqe, Sgl, Sqe};
 use wire::tcp::PduType;
 
 use super::{Done, Io, Kind, Link, Shape, Slots, nvme};
-use crate::card::CardKind;
+use crate::card::Cards;
 use crate::error::PerfError;
 use memory::Memory;
 
@@ -46,8 +46,8 @@ pub struct Opening {
     pub entries: u32,
     /// This host.
     pub host: HostOptions,
-    /// The card to use.
-    pub card: CardKind,
+    /// Where the core of the queue has its card from.
+    pub cards: Cards,
 }
 
 /// A connected I/O queue.
