@@ -74,35 +74,41 @@ steady() {
         need "steady write" dd if=/run/steady of="$1" bs=32k oflag=direct conv=fsync
         need "steady read" dd if="$1" of=/run/steady.got bs=16k iflag=direct count=16
         need "steady content" cmp /run/steady /run/steady.got
-        sleep 0.2
+        sleep 1
     done
 }
 
-# Load for one connection; it ends with errors when the connection ends.
+# burden ROUND: load for one connection; it ends with errors when the connection ends. A block of 4 MiB
+# is many commands at once.
 burden() {
-    load=
-    for offset in 0 64 128; do
-        dd if=/dev/zero of="$DEV" bs=256k count=400 oflag=direct conv=nocreat seek=$offset &
-        load="$load $!"
-        dd if="$DEV" of=/dev/null bs=128k count=800 iflag=direct skip=$offset &
-        load="$load $!"
-    done 2>/dev/null
+    block_kib=$((16 + 4080 * ($1 % 2)))
+    dd if=/dev/zero of="$DEV" bs=${block_kib}k oflag=direct conv=nocreat 2>/dev/null &
+    load=$!
+    dd if="$DEV" of=/dev/null bs=4M iflag=direct 2>/dev/null &
+    load="$load $!"
 }
 
-# Requests under way on the path of $CTRL.
-in_flight() { cat "/sys/class/nvme/$CTRL"/nvme*n*/inflight | awk '{ sum += $1 + $2 } END { print sum + 0 }'; }
+# Whether there are requests under way on the path of $CTRL. Without a process of its own: those are slow
+# to start in an emulated machine.
+in_flight() {
+    for disk in "/sys/class/nvme/$CTRL"/nvme*n*; do
+        read -r reads writes <"$disk/inflight" || continue
+        [ $((reads + writes)) -lt 4 ] || return 0
+    done
+    return 1
+}
 
 # One connection that ends under load, in the way of its number.
 round() {
     [ $(($1 % 10)) = 5 ] && killed_host && return
     connect "$VOL_4K" -i $(($1 % 2 + 1)) -Q $((16 << ($1 % 4)))
-    burden
+    burden "$1"
     tries=0
-    until [ "$(in_flight)" -ge 4 ] || [ "$tries" -ge 20 ]; do
+    until in_flight || [ "$tries" -ge 40 ]; do
         sleep 0.02
         tries=$((tries + 1))
     done
-    [ "$tries" -lt 20 ] && under_load=$((under_load + 1))
+    [ "$tries" -lt 40 ] && under_load=$((under_load + 1))
     case $(($1 % 10)) in
     2 | 7)
         need "reset" nvme reset "/dev/$CTRL"
