@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::model::{
-    CoreStatus, DeviceCounters, IscsiCounters, OperationCounters, StageLatency, Status,
+    CoreStatus, DeviceCounters, IscsiCounters, OperationCounters, RdmaCounters, StageLatency, Status,
     VolumeCounters, VolumeStatus,
 };
 
@@ -36,6 +36,7 @@ impl Collector for Snapshot {
         self.cores(&mut encoder)?;
         self.moves(&mut encoder)?;
         self.iscsi(&mut encoder)?;
+        self.rdma(&mut encoder)?;
         self.pools(&mut encoder)?;
         self.devices(&mut encoder)?;
         self.operations(&mut encoder)?;
@@ -175,6 +176,53 @@ impl Snapshot {
                     ("home", &home),
                 ];
                 family.set(labels, here.count as f64)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the cores have of RDMA, where there is any.
+    fn rdma(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        type Field = fn(&RdmaCounters) -> u64;
+        let names: Vec<String> = self.0.cores.iter().map(|c| c.index.to_string()).collect();
+        let cores: Vec<(&String, &RdmaCounters)> = names
+            .iter()
+            .zip(&self.0.cores)
+            .filter_map(|(name, core)| Some((name, core.rdma.as_ref()?)))
+            .collect();
+        let gauges: [(&str, &str, Field); 2] = [
+            ("queue_pairs", "RDMA queue pairs", |r| r.queue_pairs),
+            ("receives_posted", "Receives that wait for a message", |r| {
+                r.receives_posted
+            }),
+        ];
+        for (what, help, field) in gauges {
+            let mut family = Family::gauge(encoder, &format!("bedplate_rdma_{what}"), help)?;
+            for (core, rdma) in &cores {
+                family.set(vec![("core", core)], field(rdma) as f64)?;
+            }
+        }
+        let counters: [(&str, &str, Field); 4] = [
+            ("receives_short", "Times no memory was left for a receive", |r| r.receives_short),
+            ("completions", "RDMA completions", |r| r.completions),
+            ("failed", "RDMA work that failed", |r| r.failed),
+            ("armed", "Times a core slept on its completion queue", |r| r.armed),
+        ];
+        for (what, help, field) in counters {
+            let mut family = Family::counter(encoder, &format!("bedplate_rdma_{what}"), help)?;
+            for (core, rdma) in &cores {
+                family.count(vec![("core", core)], field(rdma))?;
+            }
+        }
+        // The process has them, so one core says it for all.
+        let regions: [(&str, &str, Field); 2] = [
+            ("memory_regions", "Memory regions registered for RDMA", |r| r.memory_regions),
+            ("registered_bytes", "Bytes of memory registered for RDMA", |r| r.registered_bytes),
+        ];
+        for (what, help, field) in regions {
+            let mut family = Family::gauge(encoder, &format!("bedplate_rdma_{what}"), help)?;
+            if let Some((_, rdma)) = cores.first() {
+                family.set(vec![], field(rdma) as f64)?;
             }
         }
         Ok(())
@@ -458,6 +506,16 @@ mod tests {
                 digest_errors: 22,
                 closed: [("logout".to_owned(), 23)].into(),
             }),
+            rdma: (index == 1).then_some(RdmaCounters {
+                queue_pairs: 24,
+                memory_regions: 25,
+                registered_bytes: 26,
+                receives_posted: 27,
+                receives_short: 28,
+                completions: 29,
+                failed: 30,
+                armed: 31,
+            }),
         }
     }
 
@@ -532,6 +590,14 @@ mod tests {
             "bedplate_iscsi_digest_errors_total{core=\"1\"} 22",
             "bedplate_iscsi_closed_total{core=\"1\",reason=\"logout\"} 23",
             "bedplate_volume_iscsi_sessions{volume=\"demo\"} 3.0",
+            "bedplate_rdma_queue_pairs{core=\"1\"} 24.0",
+            "bedplate_rdma_memory_regions 25.0",
+            "bedplate_rdma_registered_bytes 26.0",
+            "bedplate_rdma_receives_posted{core=\"1\"} 27.0",
+            "bedplate_rdma_receives_short_total{core=\"1\"} 28",
+            "bedplate_rdma_completions_total{core=\"1\"} 29",
+            "bedplate_rdma_failed_total{core=\"1\"} 30",
+            "bedplate_rdma_armed_total{core=\"1\"} 31",
             "bedplate_pool_ok{pool=\"main\"} 0.0",
             "bedplate_pool_volatile{pool=\"main\"} 0.0",
             "bedplate_pool_volatile{pool=\"ram\"} 1.0",

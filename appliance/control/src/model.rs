@@ -59,6 +59,30 @@ pub struct CoreStatus {
     /// Its iSCSI target; none where there is no iSCSI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iscsi: Option<IscsiCounters>,
+    /// What it has of RDMA; none where there is no RDMA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdma: Option<RdmaCounters>,
+}
+
+/// What one data core has of RDMA now, and since start where that is said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RdmaCounters {
+    /// Queue pairs there are, those that end included.
+    pub queue_pairs: u64,
+    /// Memory regions that the process has registered, all cores together.
+    pub memory_regions: u64,
+    /// Bytes in them.
+    pub registered_bytes: u64,
+    /// Receives that wait for a message.
+    pub receives_posted: u64,
+    /// Times since start that there was no memory for a receive.
+    pub receives_short: u64,
+    /// Completions taken since start.
+    pub completions: u64,
+    /// Work that failed since start, not counting what was flushed.
+    pub failed: u64,
+    /// Times since start that the core armed its completion queue to sleep.
+    pub armed: u64,
 }
 
 /// The iSCSI target of one data core, since start where nothing else is said.

@@ -17,6 +17,21 @@ pub enum FrontendError {
         #[source]
         error: std::io::Error,
     },
+    /// The card could not listen.
+    #[error("cannot listen on {address} over RDMA: {error}")]
+    ListenRdma {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the card said, and what to do.
+        #[source]
+        error: rdma::RdmaError,
+    },
+    /// The core has no card.
+    #[error("cannot listen on {address} over RDMA: this core was given no card")]
+    NoCard {
+        /// The address asked for.
+        address: SocketAddr,
+    },
     /// A subsystem of this name is there already.
     #[error("a subsystem {nqn} is served already: remove it first or choose another volume name")]
     DuplicateSubsystem {

@@ -1,5 +1,5 @@
 //! Frontends: what hosts talk to. A transport-free NVMe-oF core (`nvmf`) with NVMe/TCP (`nvme_tcp`)
-//! below it, a transport-free SCSI core (`scsi`) with iSCSI (`iscsi`) below it, and the
+//! and NVMe/RDMA (`nvme_rdma`) below it, a transport-free SCSI core (`scsi`) with iSCSI (`iscsi`) below it, and the
 //! reservations that both share (`reservation`).
 //!
 //! A [`Target`] lives on one core and serves the volumes of that core. A host's connection is
@@ -18,6 +18,7 @@ mod intake;
 pub mod iscsi;
 mod listener;
 mod metrics;
+pub mod nvme_rdma;
 pub mod nvme_tcp;
 pub mod nvmf;
 mod options;
@@ -32,4 +33,7 @@ pub use nvmf::directory::Directory;
 pub use nvmf::placement::Placement;
 pub use nvmf::port::CloseReason;
 pub use nvmf::target::Target;
-pub use options::{HostAccess, NQN_PREFIX, SubsystemOptions, TargetOptions, volume_nqn};
+pub use nvmf::transport::Transport;
+pub use options::{
+    HostAccess, NQN_PREFIX, RdmaOptions, SubsystemOptions, TargetOptions, volume_nqn,
+};

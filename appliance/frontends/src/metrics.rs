@@ -8,6 +8,7 @@ use reactor::CoreId;
 use wire::nvme::Status;
 
 use crate::nvmf::port::CloseReason;
+use crate::nvmf::transport::Transport;
 
 /// Counters of one connection while it lives.
 #[derive(Debug, Default)]
@@ -123,6 +124,8 @@ impl std::ops::AddAssign for CounterValues {
 pub struct ConnectionInfo {
     /// Identifier on its core.
     pub id: u64,
+    /// What carries it.
+    pub transport: Transport,
     /// The host's address.
     pub peer: SocketAddr,
     /// Our address.

@@ -50,6 +50,8 @@ pub struct TargetOptions {
     pub keep_alive_grace: Duration,
     /// Payload bytes that the commands of one connection hold at the same time, read or written.
     pub connection_data_bytes: usize,
+    /// What NVMe/RDMA offers otherwise than NVMe/TCP.
+    pub rdma: RdmaOptions,
     /// Where connections are served.
     pub placement: Placement,
     /// Shared by the targets of all cores: which subsystem lives where, the listeners, and how many
@@ -74,9 +76,46 @@ impl Default for TargetOptions {
             linger: Duration::from_secs(1),
             keep_alive_grace: Duration::from_secs(2),
             connection_data_bytes: 16 << 20,
+            rdma: RdmaOptions::default(),
             placement: Placement::Spread,
             directory: Directory::new(),
         }
+    }
+}
+
+/// What NVMe/RDMA offers; all other limits are those of [`TargetOptions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RdmaOptions {
+    /// Entries of the largest queue (MQES + 1), 32 to 1024: an admin queue has 32.
+    pub max_queue_entries: u16,
+    /// Data an I/O command may carry in its capsule, up to 16 KiB; rounded down to a multiple of 16.
+    /// Each receive has a buffer of this size.
+    pub in_capsule_bytes: u32,
+    /// Receives that wait for the commands of all connections of a core, `max_queue_entries` to
+    /// 32,768. A command that finds none is sent again by the host's network card.
+    pub receive_entries: u32,
+}
+
+impl Default for RdmaOptions {
+    fn default() -> Self {
+        Self {
+            max_queue_entries: 128,
+            // Linux hosts from 5.4 to 5.12 corrupt some writes when they may send more.
+            in_capsule_bytes: 4096,
+            receive_entries: 1024,
+        }
+    }
+}
+
+impl RdmaOptions {
+    fn check(&self) -> Result<(), FrontendError> {
+        let entries = u64::from(self.max_queue_entries);
+        let least = u64::from(wire::rdma::ADMIN_QUEUE_ENTRIES);
+        within("rdma.max_queue_entries", entries, least, 1024)?;
+        let in_capsule = u64::from(self.in_capsule_bytes);
+        within("rdma.in_capsule_bytes", in_capsule, 0, 16 << 10)?;
+        let receives = u64::from(self.receive_entries);
+        within("rdma.receive_entries", receives, entries, 32_768)
     }
 }
 
@@ -123,7 +162,8 @@ impl TargetOptions {
             held,
             u64::from(self.max_io_bytes),
             1 << 40,
-        )
+        )?;
+        self.rdma.check()
     }
 
     /// `max_h2c_data_bytes` rounded down to the 4-byte step of the PDU field.
@@ -212,7 +252,7 @@ mod tests {
     #[test]
     fn options_outside_their_limits_are_named() {
         type Change = fn(&mut TargetOptions);
-        let table: [(&str, Change); 8] = [
+        let table: [(&str, Change); 11] = [
             ("max_io_queues", |options| options.max_io_queues = 0),
             ("max_queue_entries", |options| {
                 options.max_queue_entries = 1025
@@ -228,6 +268,15 @@ mod tests {
             ("max_connections", |options| options.max_connections = 0),
             ("connection_data_bytes", |options| {
                 options.connection_data_bytes = 4096
+            }),
+            ("rdma.max_queue_entries", |options| {
+                options.rdma.max_queue_entries = 31
+            }),
+            ("rdma.in_capsule_bytes", |options| {
+                options.rdma.in_capsule_bytes = 16_385
+            }),
+            ("rdma.receive_entries", |options| {
+                options.rdma.receive_entries = 127
             }),
         ];
         for (name, change) in table {

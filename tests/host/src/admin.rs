@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use wire::nvme::command::{Abort, AsyncEvent, GetFeatures, GetLogPage, Identify, SetFeatures};
-use wire::nvme::feature::{FeatureId, NumberOfQueues};
-use wire::nvme::identify::{Cns, Csi, IDENTIFY_BYTES, IdentifyController, IdentifyNamespace};
+use wire::nvme::Sqe;
+use wire::nvme::command::{Abort, AsyncEvent, GetFeatures, Identify};
+use wire::nvme::feature::FeatureId;
+use wire::nvme::identify::{Cns, Csi, IdentifyController, IdentifyNamespace};
 use wire::nvme::log::LogId;
-use wire::nvme::{Sgl, Sqe};
 
+use crate::command::{NO_DATA, granted_queues};
 use crate::{Cid, Command, Controller, HostError};
-
-/// The queue replaces it by one of the right length.
-const NO_DATA: Sgl = Sgl::Transport { len_bytes: 0 };
 
 impl Controller {
     /// Identify: 4,096 bytes of the structure `cns`, for command set `csi`.
@@ -28,7 +26,7 @@ impl Controller {
 
     /// Identify with every field of the command.
     pub fn identify_with(&mut self, fields: Identify, nsid: u32) -> Result<Vec<u8>, HostError> {
-        let command = Command::receiving(fields.encode(0, nsid, NO_DATA), IDENTIFY_BYTES);
+        let command = Command::identify(fields, nsid);
         self.admin.call("Identify", command)?.into_data("Identify")
     }
 
@@ -61,14 +59,7 @@ impl Controller {
         offset_bytes: u64,
         len_bytes: usize,
     ) -> Result<Vec<u8>, HostError> {
-        let numd_zero_based = (len_bytes / 4).saturating_sub(1) as u32;
-        let log = GetLogPage {
-            lid,
-            numd_zero_based,
-            lpo: offset_bytes,
-            ..GetLogPage::default()
-        };
-        let command = Command::receiving(log.encode(0, nsid, NO_DATA), len_bytes);
+        let command = Command::get_log(lid, nsid, offset_bytes, len_bytes);
         self.admin
             .call("Get Log Page", command)?
             .into_data("Get Log Page")
@@ -108,32 +99,14 @@ impl Controller {
 
     /// Set Features with a value in dword 11: completion dword 0.
     pub fn set_feature(&mut self, fid: FeatureId, value: u32) -> Result<u32, HostError> {
-        let sqe = SetFeatures {
-            fid,
-            cdw11: value,
-            ..SetFeatures::default()
-        }
-        .encode(0, 0, None);
-        Ok(self
-            .admin
-            .call("Set Features", Command::bare(sqe))?
-            .cqe
-            .dw0())
+        let command = Command::set_feature(fid, value);
+        Ok(self.admin.call("Set Features", command)?.cqe.dw0())
     }
 
     /// Asks for `count` I/O queues; gives how many the controller grants.
     pub fn set_queue_count(&mut self, count: u16) -> Result<u16, HostError> {
-        let zero_based = count.saturating_sub(1);
-        let ask = NumberOfQueues {
-            submission_zero_based: zero_based,
-            completion_zero_based: zero_based,
-        };
-        let dw0 = self.set_feature(FeatureId::NUMBER_OF_QUEUES, ask.encode())?;
-        let granted = NumberOfQueues::decode(dw0)?;
-        let least = granted
-            .submission_zero_based
-            .min(granted.completion_zero_based);
-        Ok(least.saturating_add(1))
+        let command = Command::queue_count(count);
+        granted_queues(self.admin.call("Number of Queues", command)?.cqe.dw0())
     }
 
     /// Keep Alive.
@@ -145,7 +118,7 @@ impl Controller {
 
     /// Abort; true when the controller says that it aborted the command.
     pub fn abort(&mut self, sqid: u16, cid: Cid) -> Result<bool, HostError> {
-        let command = Command::bare(Abort { sqid, cid }.encode(0));
+        let command = Command::abort(sqid, cid);
         let dw0 = self.admin.call("Abort", command)?.cqe.dw0();
         Ok(dw0 & Abort::NOT_ABORTED == 0)
     }

@@ -4,19 +4,17 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use wire::fabrics::connect::CNTLID_DYNAMIC;
-use wire::fabrics::property::{PropertyGet, PropertySet};
 use wire::nvme::identify::{IdentifyController, IdentifyNamespace};
 use wire::nvme::register::{
-    Cap, Config, ControllerStatus, PropertySize, offset, shutdown_request, shutdown_status,
+    Cap, Config, ControllerStatus, offset, shutdown_request, shutdown_status,
 };
 use wire::text::DISCOVERY_NQN;
 
 use crate::op::NSID;
-use crate::queue::QueueId;
-use crate::{Command, HostError, HostOptions, IoQueue, Queue};
+use crate::{Command, HostError, HostOptions, IoQueue, Queue, QueueId};
 
 /// Entries of the admin queue.
-const ADMIN_ENTRIES: u32 = 32;
+pub(crate) const ADMIN_ENTRIES: u32 = 32;
 
 /// Makes controllers.
 #[derive(Clone, Copy, Debug)]
@@ -32,16 +30,11 @@ impl Host {
         let mut controller = Self::connect_admin(address, subnqn, options)?;
         controller.enable()?;
         let identity = controller.identify_controller()?;
-        if identity.cntlid.get() != controller.cntlid {
-            let problem = format!(
-                "CNTLID {} in Connect, {} here",
-                controller.cntlid, identity.cntlid
-            );
-            return Err(HostError::Answer {
-                what: "Identify Controller",
-                problem,
-            });
-        }
+        same_controller(
+            "Identify Controller",
+            identity.cntlid.get(),
+            controller.cntlid,
+        )?;
         controller.identity = Some(identity);
         Ok(controller)
     }
@@ -122,16 +115,7 @@ impl Controller {
             entries: self.options.queue_depth,
         };
         let (mut queue, response) = Queue::connect(self.address, id, &self.options)?;
-        if response.cntlid != self.cntlid {
-            let problem = format!(
-                "asked for controller {}, got {}",
-                self.cntlid, response.cntlid
-            );
-            return Err(HostError::Answer {
-                what: "Connect",
-                problem,
-            });
-        }
+        same_controller("Connect", response.cntlid, self.cntlid)?;
         queue.set_capsule_data_bytes(capsule_bytes.saturating_sub(wire::nvme::Sqe::SIZE));
         Ok(IoQueue::new(queue, block_bytes))
     }
@@ -139,13 +123,7 @@ impl Controller {
     /// Asks for `count` I/O queues and connects them, identifiers 1 to `count`.
     pub fn io_queues(&mut self, count: u16) -> Result<Vec<IoQueue>, HostError> {
         let granted = self.set_queue_count(count)?;
-        if granted < count {
-            let problem = format!("asked for {count} I/O queues, got {granted}");
-            return Err(HostError::Answer {
-                what: "Number of Queues",
-                problem,
-            });
-        }
+        enough_queues(granted, count)?;
         (1..=count).map(|qid| self.io_queue(qid)).collect()
     }
 
@@ -162,20 +140,14 @@ impl Controller {
 
     /// Reads a property; `eight` for the 8-byte ones.
     pub fn property_get(&mut self, offset: u32, eight: bool) -> Result<u64, HostError> {
-        let size = if eight {
-            PropertySize::EIGHT
-        } else {
-            PropertySize::FOUR
-        };
-        let command = Command::bare(PropertyGet::new(0, size, offset).to_sqe());
+        let command = Command::property_get(offset, eight);
         Ok(self.admin.call("Property Get", command)?.cqe.result.get())
     }
 
     /// Writes a 4-byte property.
     pub fn property_set(&mut self, offset: u32, value: u32) -> Result<(), HostError> {
-        let set = PropertySet::new(0, PropertySize::FOUR, offset, u64::from(value));
         self.admin
-            .call("Property Set", Command::bare(set.to_sqe()))
+            .call("Property Set", Command::property_set(offset, value))
             .map(drop)
     }
 
@@ -222,15 +194,45 @@ impl Controller {
                 return Ok(());
             }
             if status.cfs() == 1 || Instant::now() >= deadline {
-                let problem = format!("{doing}: stuck at {status:?}");
-                return Err(HostError::Answer {
-                    what: "CSTS",
-                    problem,
-                });
+                return Err(stuck(doing, status));
             }
             std::thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+/// A controller that does not reach the state it was asked for.
+pub(crate) fn stuck(doing: &'static str, status: ControllerStatus) -> HostError {
+    let problem = format!("{doing}: stuck at {status:?}");
+    HostError::Answer {
+        what: "CSTS",
+        problem,
+    }
+}
+
+/// Errors: `Answer` when `what` names another controller than the one that Connect gave.
+pub(crate) fn same_controller(
+    what: &'static str,
+    found: u16,
+    expected: u16,
+) -> Result<(), HostError> {
+    if found == expected {
+        return Ok(());
+    }
+    let problem = format!("it names controller {found}, this is {expected}");
+    Err(HostError::Answer { what, problem })
+}
+
+/// Errors: `Answer` when fewer I/O queues are granted than were asked for.
+pub(crate) fn enough_queues(granted: u16, count: u16) -> Result<(), HostError> {
+    if granted >= count {
+        return Ok(());
+    }
+    let problem = format!("asked for {count} I/O queues, got {granted}");
+    Err(HostError::Answer {
+        what: "Number of Queues",
+        problem,
+    })
 }
 
 pub(crate) fn block_bytes(namespace: &IdentifyNamespace) -> Result<usize, HostError> {

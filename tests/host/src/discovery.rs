@@ -6,7 +6,7 @@ use wire::nvme::log::LogId;
 use crate::{Controller, HostError};
 
 /// Times the log is read again because it changed meanwhile.
-const ATTEMPTS: usize = 8;
+pub(crate) const ATTEMPTS: usize = 8;
 
 /// The discovery log at one generation.
 #[derive(Clone, Debug)]
@@ -48,16 +48,26 @@ impl Controller {
                 });
             }
         }
-        let problem = format!("changed {ATTEMPTS} times while it was read");
-        Err(HostError::Answer {
-            what: "discovery log",
-            problem,
-        })
+        Err(restless())
     }
 
     fn discovery_header(&mut self) -> Result<(u64, u64), HostError> {
         let bytes = self.get_log(LogId::DISCOVERY, 0, 0, DiscoveryHeader::SIZE)?;
-        let header = DiscoveryHeader::check(&bytes)?;
-        Ok((header.genctr.get(), header.numrec.get()))
+        header(&bytes)
+    }
+}
+
+/// Generation and number of entries.
+pub(crate) fn header(bytes: &[u8]) -> Result<(u64, u64), HostError> {
+    let header = DiscoveryHeader::check(bytes)?;
+    Ok((header.genctr.get(), header.numrec.get()))
+}
+
+/// A log that never stayed the same while it was read.
+pub(crate) fn restless() -> HostError {
+    let problem = format!("changed {ATTEMPTS} times while it was read");
+    HostError::Answer {
+        what: "discovery log",
+        problem,
     }
 }

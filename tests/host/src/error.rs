@@ -2,7 +2,9 @@
 
 use std::io;
 
+use ::rdma::{Lost, WorkError};
 use wire::nvme::Status;
+use wire::rdma::{CmStatus, PrivateDataError};
 use wire::tcp::{FatalStatus, PduType};
 
 /// Why the host gave up. Only [`HostError::Command`] leaves the connection usable.
@@ -71,6 +73,24 @@ pub enum HostError {
         /// What is wrong with the answer.
         problem: String,
     },
+    /// No RDMA connection could be made.
+    #[error(transparent)]
+    Rdma(#[from] ::rdma::RdmaError),
+    /// The controller rejected the RDMA connection and said why.
+    #[error("the controller rejects the connection: {status:?}")]
+    Rejected {
+        /// Its reason.
+        status: CmStatus,
+    },
+    /// The controller's private data is none of NVMe/RDMA.
+    #[error(transparent)]
+    PrivateData(#[from] PrivateDataError),
+    /// The RDMA connection ended.
+    #[error(transparent)]
+    Lost(Lost),
+    /// The card could not do what was posted.
+    #[error(transparent)]
+    Work(WorkError),
     /// Every entry of the submission queue is in use: take a completion first.
     #[error("all {entries} usable entries of the queue are in flight")]
     QueueFull {
@@ -93,7 +113,7 @@ impl HostError {
     #[must_use]
     pub fn is_disconnect(&self) -> bool {
         match self {
-            Self::Closed { .. } => true,
+            Self::Closed { .. } | Self::Lost(_) => true,
             Self::Io { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::ConnectionReset

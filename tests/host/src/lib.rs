@@ -1,4 +1,5 @@
-//! A user-space NVMe/TCP host for tests, on std sockets and the codecs of `wire`.
+//! User-space NVMe hosts for tests, on the codecs of `wire`: over TCP on std sockets, here, and over
+//! RDMA on a reactor, in [`rdma`].
 //!
 //! Three levels, each usable alone:
 //!
@@ -25,13 +26,16 @@ mod options;
 mod pending;
 mod queue;
 mod raw;
+pub mod rdma;
+mod table;
 
-pub use command::{Command, Completion};
+pub use command::{Command, Completion, granted_queues};
 pub use controller::{Controller, Host};
 pub use discovery::DiscoveryLog;
 pub use error::HostError;
 pub use io::IoQueue;
 pub use op::Op;
 pub use options::HostOptions;
-pub use queue::{Cid, Queue};
+pub use queue::{Queue, QueueId};
 pub use raw::{Raw, RawPdu};
+pub use table::Cid;

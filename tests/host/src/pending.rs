@@ -6,18 +6,8 @@
 use wire::nvme::Cqe;
 use wire::tcp::{C2hData, PduType, R2t};
 
-use crate::{Completion, HostError};
-
-/// Half of a fused pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fused {
-    /// A command of its own.
-    No,
-    /// The Compare; the partner is the Write.
-    First { partner: u16 },
-    /// The Write.
-    Second { partner: u16 },
-}
+use crate::table::Transfer;
+use crate::{Cid, Completion, HostError};
 
 #[derive(Debug)]
 pub(crate) struct Pending {
@@ -26,9 +16,6 @@ pub(crate) struct Pending {
     receive: Vec<u8>,
     received_bytes: usize,
     last_seen: bool,
-    pub fused: Fused,
-    /// The answer of a fused half whose partner is still in flight.
-    pub held: Option<Cqe>,
 }
 
 impl Pending {
@@ -39,8 +26,6 @@ impl Pending {
             receive: vec![0; receive_bytes],
             received_bytes: 0,
             last_seen: false,
-            fused: Fused::No,
-            held: None,
         }
     }
 
@@ -93,9 +78,10 @@ impl Pending {
         }
         Ok(())
     }
+}
 
-    /// The command is done: checks that a success brought all it had to.
-    pub fn finish(self, cid: u16, cqe: Cqe) -> Result<Completion, HostError> {
+impl Transfer for Pending {
+    fn finish(self, cid: Cid, cqe: Cqe) -> Result<Completion, HostError> {
         let refuse = |problem| {
             Err(HostError::Protocol {
                 kind: PduType::CAPSULE_RESP,

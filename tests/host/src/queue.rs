@@ -1,6 +1,5 @@
 //! One NVMe queue over one connection: many commands in flight.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -10,32 +9,31 @@ use wire::nvme::{Cqe, Sgl, Status};
 use wire::tcp::{ADMIN_CAPSULE_DATA_BYTES, CapsuleCmd, H2cData, Pdu, PduType, R2t};
 use zerocopy::little_endian::U16;
 
-use crate::pending::{Fused, Pending};
+use crate::pending::Pending;
 use crate::raw::out_of_place;
-use crate::{Command, Completion, HostError, HostOptions, Raw, RawPdu};
-
-/// Identifier of a command in flight.
-pub type Cid = u16;
+use crate::table::Table;
+use crate::{Cid, Command, Completion, HostError, HostOptions, Raw, RawPdu};
 
 /// A queue that Connect has made, admin or I/O.
 #[derive(Debug)]
 pub struct Queue {
     raw: Raw,
-    entries: u32,
     flow_control: bool,
     in_capsule: bool,
     capsule_data_bytes: usize,
-    next_cid: Cid,
-    pending: BTreeMap<Cid, Pending>,
-    done: VecDeque<Completion>,
+    table: Table<Pending>,
 }
 
 /// Which queue of which controller to connect.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct QueueId<'a> {
+pub struct QueueId<'a> {
+    /// Subsystem.
     pub subnqn: &'a str,
+    /// Controller; for the admin queue what it asks for.
     pub cntlid: u16,
+    /// Queue; 0 is the admin queue.
     pub qid: u16,
+    /// Entries, 2 or more.
     pub entries: u32,
 }
 
@@ -50,13 +48,10 @@ impl Queue {
         raw.handshake(options)?;
         let mut queue = Self {
             raw,
-            entries: id.entries,
             flow_control: options.sq_flow_control,
             in_capsule: true,
             capsule_data_bytes: ADMIN_CAPSULE_DATA_BYTES as usize,
-            next_cid: 0,
-            pending: BTreeMap::new(),
-            done: VecDeque::new(),
+            table: Table::new(id.entries),
         };
         let kato_ms = if id.qid == 0 { options.kato_ms } else { 0 };
         let mut connect = ConnectCommand::new(0, id.qid, id.entries, kato_ms)?;
@@ -78,13 +73,13 @@ impl Queue {
     /// Commands without an answer.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.pending.len()
+        self.table.in_flight()
     }
 
     /// Most commands that can be in flight: one entry of the ring stays free.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.entries as usize - 1
+        self.table.capacity()
     }
 
     /// The connection below, for tests that break the rules.
@@ -101,8 +96,8 @@ impl Queue {
     ///
     /// Errors: `QueueFull`, and whatever ends the connection.
     pub fn submit(&mut self, command: Command) -> Result<Cid, HostError> {
-        let cid = self.free_cid(1)?;
-        self.queue_command(cid, command, Fused::No)?;
+        let cid = self.table.free_cid(1)?;
+        self.queue_command(cid, command)?;
         self.raw.flush()?;
         Ok(cid)
     }
@@ -110,16 +105,14 @@ impl Queue {
     /// Queues a fused pair; the two completions are given as one, under the returned identifier:
     /// the first one that failed, else the second.
     pub fn submit_fused(&mut self, first: Command, second: Command) -> Result<Cid, HostError> {
-        let one = self.free_cid(2)?;
+        let one = self.table.free_cid(2)?;
         let (mut first, mut second) = (first, second);
         first.sqe.set_fuse(Fuse::FIRST);
         second.sqe.set_fuse(Fuse::SECOND);
-        self.queue_command(one, first, Fused::No)?;
-        let two = self.free_cid(1)?;
-        self.queue_command(two, second, Fused::Second { partner: one })?;
-        if let Some(pending) = self.pending.get_mut(&one) {
-            pending.fused = Fused::First { partner: two };
-        }
+        self.queue_command(one, first)?;
+        let two = self.table.free_cid(1)?;
+        self.queue_command(two, second)?;
+        self.table.fuse(one, two);
         self.raw.flush()?;
         Ok(two)
     }
@@ -128,18 +121,22 @@ impl Queue {
     pub fn next_completion(&mut self) -> Result<Completion, HostError> {
         let timeout = self.raw.timeout();
         self.poll_completion(timeout)?
-            .ok_or_else(|| HostError::Timeout {
-                doing: "waiting for a completion",
-                after_ms: timeout.as_millis() as u64,
-                in_flight: self.pending.keys().copied().collect(),
-            })
+            .ok_or_else(|| self.timed_out(timeout))
+    }
+
+    fn timed_out(&self, after: Duration) -> HostError {
+        HostError::Timeout {
+            doing: "waiting for a completion",
+            after_ms: after.as_millis() as u64,
+            in_flight: self.table.cids(),
+        }
     }
 
     /// Waits at most `limit` for the next completion.
     pub fn poll_completion(&mut self, limit: Duration) -> Result<Option<Completion>, HostError> {
         let deadline = Instant::now() + limit;
         loop {
-            if let Some(done) = self.done.pop_front() {
+            if let Some(done) = self.table.next_done() {
                 return Ok(Some(done));
             }
             match self.raw.read_pdu_until(deadline)? {
@@ -159,34 +156,19 @@ impl Queue {
 
     /// Waits for the command `cid`; others that complete meanwhile are kept.
     pub fn wait_for(&mut self, cid: Cid) -> Result<Completion, HostError> {
-        let mut others = VecDeque::new();
-        let result = loop {
-            match self.next_completion() {
-                Ok(done) if done.cid == cid => break Ok(done),
-                Ok(done) => others.push_back(done),
-                Err(error) => break Err(error),
+        loop {
+            if let Some(done) = self.table.take_done(cid) {
+                return Ok(done);
             }
-        };
-        others.append(&mut self.done);
-        self.done = others;
-        result
+            let timeout = self.raw.timeout();
+            match self.raw.read_pdu_until(Instant::now() + timeout)? {
+                Some(pdu) => self.handle(pdu)?,
+                None => return Err(self.timed_out(timeout)),
+            }
+        }
     }
 
-    fn free_cid(&mut self, wanted: usize) -> Result<Cid, HostError> {
-        if self.pending.len() + wanted > self.capacity() {
-            return Err(HostError::QueueFull {
-                entries: self.capacity(),
-            });
-        }
-        while self.pending.contains_key(&self.next_cid) {
-            self.next_cid = self.next_cid.wrapping_add(1);
-        }
-        let cid = self.next_cid;
-        self.next_cid = cid.wrapping_add(1);
-        Ok(cid)
-    }
-
-    fn queue_command(&mut self, cid: Cid, command: Command, fused: Fused) -> Result<(), HostError> {
+    fn queue_command(&mut self, cid: Cid, command: Command) -> Result<(), HostError> {
         let Command {
             mut sqe,
             send,
@@ -210,19 +192,18 @@ impl Queue {
             CapsuleCmd::new(sqe, data.len(), &framing).map_err(wire::Error::from)?;
         self.raw.queue_pdu(capsule.as_wire(), &layout, data);
         let send = if inside { Vec::new() } else { send };
-        let mut pending = Pending::new(send, receive_bytes);
-        pending.fused = fused;
-        self.pending.insert(cid, pending);
+        self.table.insert(cid, Pending::new(send, receive_bytes));
         Ok(())
     }
 
     fn handle(&mut self, pdu: RawPdu) -> Result<(), HostError> {
         match pdu.parse()? {
-            Pdu::CapsuleResp(response) => self.complete(response.cqe),
+            Pdu::CapsuleResp(response) => self.table.complete(response.cqe),
             Pdu::R2t(r2t) => self.transfer(r2t),
             Pdu::C2hData(data) => {
                 let cid = data.cccid.get();
-                self.find(PduType::C2H_DATA, cid)?.take(data, &pdu.data)?;
+                let pending = self.table.find(PduType::C2H_DATA, cid)?;
+                pending.take(data, &pdu.data)?;
                 if !data.is_success() {
                     return Ok(());
                 }
@@ -234,69 +215,17 @@ impl Queue {
                         problem,
                     });
                 }
-                self.complete(Cqe::new(cid, 0, Status::SUCCESS, 0))
+                self.table.complete(Cqe::new(cid, 0, Status::SUCCESS, 0))
             }
             _ => Err(out_of_place(pdu.kind(), "not allowed after the handshake")),
         }
-    }
-
-    fn find(&mut self, kind: PduType, cid: Cid) -> Result<&mut Pending, HostError> {
-        let problem = "no such command is in flight";
-        self.pending
-            .get_mut(&cid)
-            .ok_or(HostError::Protocol { kind, cid, problem })
-    }
-
-    fn complete(&mut self, cqe: Cqe) -> Result<(), HostError> {
-        let cid = cqe.cid.get();
-        let kind = PduType::CAPSULE_RESP;
-        let fused = self.find(kind, cid)?.fused;
-        let (Fused::First { partner } | Fused::Second { partner }) = fused else {
-            return self.deliver(cid, cqe);
-        };
-        let pending = self.find(kind, cid)?;
-        if pending.held.replace(cqe).is_some() {
-            return Err(HostError::Protocol {
-                kind,
-                cid,
-                problem: "completed twice",
-            });
-        }
-        let Some(other) = self.find(kind, partner)?.held else {
-            return Ok(());
-        };
-        let (first, second, cid) = match fused {
-            Fused::First { partner } => (cqe, other, partner),
-            _ => (other, cqe, cid),
-        };
-        self.pending.remove(&first.cid.get());
-        let failed = !first.status().is_success();
-        self.deliver(cid, if failed { first } else { second })
-    }
-
-    fn deliver(&mut self, cid: Cid, cqe: Cqe) -> Result<(), HostError> {
-        let problem = "no such command is in flight";
-        let unknown = HostError::Protocol {
-            kind: PduType::CAPSULE_RESP,
-            cid,
-            problem,
-        };
-        let pending = self.pending.remove(&cid).ok_or(unknown)?;
-        self.done.push_back(pending.finish(cid, cqe)?);
-        Ok(())
     }
 
     /// Answers an R2T with H2CData PDUs of at most MAXH2CDATA bytes.
     fn transfer(&mut self, r2t: &R2t) -> Result<(), HostError> {
         let cid = r2t.cccid.get();
         let (limit, framing) = (self.raw.max_h2c_bytes(), self.raw.outgoing());
-        let problem = "no such command is in flight";
-        let unknown = HostError::Protocol {
-            kind: PduType::R2T,
-            cid,
-            problem,
-        };
-        let pending = self.pending.get_mut(&cid).ok_or(unknown)?;
+        let pending = self.table.find(PduType::R2T, cid)?;
         let range = pending.grant(r2t)?;
         let mut offset = range.start;
         for data in pending.send[range.clone()].chunks(limit) {

@@ -392,6 +392,7 @@ mod tests {
             parks: 40,
             ops: 50,
             iscsi: None,
+            rdma: None,
         }
     }
 

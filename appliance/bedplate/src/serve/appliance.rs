@@ -137,6 +137,7 @@ impl Cores {
                 parks: core.stats.parks.get(),
                 ops: core.stats.ops_submitted.get(),
                 iscsi: snapshot.iscsi.clone(),
+                rdma: snapshot.rdma,
             })
             .collect()
     }

@@ -11,6 +11,7 @@ use frontends::reservation::Reservations;
 use frontends::{
     Directory, FrontendError, HostAccess, Placement, SubsystemOptions, Target, TargetOptions,
 };
+use ::rdma::Card;
 use reactor::mailbox;
 use reactor::net::BoundSocket;
 use tokio::sync::mpsc::UnboundedSender;
@@ -21,7 +22,7 @@ use super::plan::CorePlan;
 use super::pools::{self, OpenPool};
 use super::ports;
 use super::snapshot;
-use super::{connect, iscsi};
+use super::{connect, iscsi, rdma};
 
 /// Everything a data core is given at its start.
 pub struct CoreTask {
@@ -33,6 +34,8 @@ pub struct CoreTask {
     pub directory: Directory,
     /// The same for iSCSI, where there is any.
     pub iscsi: Option<iscsi::Shared>,
+    /// The same for RDMA.
+    pub rdma: Option<rdma::Shared>,
     /// Where the management plane's messages arrive.
     pub mailbox: mailbox::Receiver<Message>,
     /// Where it tells about its start and its end.
@@ -82,7 +85,7 @@ impl CoreTask {
             match message {
                 Message::Shutdown => break,
                 Message::Open => {}
-                Message::Listen => match core.listen(std::mem::take(&mut bound)) {
+                Message::Listen => match core.listen(std::mem::take(&mut bound)).await {
                     Ok(listeners) => _ = self.events.send(Startup::Listening(listeners)),
                     Err(e) => _ = self.events.send(Startup::Failed(e)),
                 },
@@ -131,6 +134,8 @@ pub struct Core {
     pub target: Target,
     /// What they see over iSCSI, where there is any.
     pub iscsi: Option<frontends::iscsi::Target>,
+    /// What the core has of RDMA, where there is any.
+    pub rdma: Option<Card>,
     config: Config,
 }
 
@@ -138,12 +143,17 @@ impl Core {
     async fn open(task: &CoreTask) -> anyhow::Result<Core> {
         let target = Target::new(target_options(task))?;
         let iscsi = task.iscsi.as_ref().map(iscsi::Shared::target);
+        let rdma = task.rdma.as_ref().map(rdma::Shared::card).transpose()?;
+        if let Some(card) = &rdma {
+            target.use_card(card.clone());
+        }
         let config = task.config.clone();
         let mut core = Core {
             index: task.plan.index,
             pools: Vec::new(),
             target,
             iscsi: iscsi.transpose()?,
+            rdma,
             config,
         };
         let files = task.config.pools.iter().filter(|pool| !pool.is_volatile());
@@ -199,7 +209,7 @@ impl Core {
         SubsystemOptions { hosts }
     }
 
-    fn listen(&self, bound: Bound) -> anyhow::Result<Vec<ListenerStatus>> {
+    async fn listen(&self, bound: Bound) -> anyhow::Result<Vec<ListenerStatus>> {
         let mut listeners = Vec::new();
         let mut opened = |kind: &str, address: SocketAddr| {
             listeners.push(ListenerStatus {
@@ -210,12 +220,24 @@ impl Core {
         for socket in bound.nvme_tcp {
             opened(connect::NVME_TCP, self.target.listen_on(socket)?.address());
         }
+        for address in self.rdma_addresses() {
+            let listener = self.target.listen_rdma(address).await?;
+            opened(connect::NVME_RDMA, listener.address());
+        }
         if let Some(iscsi) = &self.iscsi {
             for (portal, socket) in (1..).zip(bound.iscsi) {
                 opened(connect::ISCSI, iscsi.listen_on(socket, portal)?.address());
             }
         }
         Ok(listeners)
+    }
+
+    /// Where this core listens over RDMA: as with sockets, the first one does for all.
+    fn rdma_addresses(&self) -> Vec<SocketAddr> {
+        match (&self.config.nvme_rdma, self.index) {
+            (Some(rdma), 0) => rdma.listen.clone(),
+            _ => Vec::new(),
+        }
     }
 
     async fn create(&self, new: NewVolume) -> Result<VolumeStatus, ControlError> {
@@ -315,6 +337,7 @@ fn target_options(task: &CoreTask) -> TargetOptions {
             config::Placement::Home => Placement::Home,
         },
         directory: task.directory.clone(),
+        rdma: task.config.nvme_rdma.as_ref().map(rdma::options).unwrap_or_default(),
         ..TargetOptions::default()
     }
 }

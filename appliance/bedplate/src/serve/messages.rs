@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use control::ControlError;
-use control::model::{Cleared, Deleted, IscsiCounters, ListenerStatus, PoolStatus, VolumeStatus};
+use control::model::{
+    Cleared, Deleted, IscsiCounters, ListenerStatus, PoolStatus, RdmaCounters, VolumeStatus,
+};
 use reactor::CoreStats;
 use tokio::sync::oneshot;
 
@@ -59,6 +61,8 @@ pub struct CoreSnapshot {
     pub by_nqn: BTreeMap<String, u64>,
     /// Its iSCSI target, where there is any.
     pub iscsi: Option<IscsiCounters>,
+    /// What it has of RDMA, where there is any.
+    pub rdma: Option<RdmaCounters>,
     /// Connections that left it for another core.
     pub moves: u64,
     /// Moves that were given up.

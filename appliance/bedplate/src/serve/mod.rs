@@ -15,6 +15,7 @@ mod messages;
 pub mod plan;
 mod pools;
 mod ports;
+mod rdma;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -110,6 +111,7 @@ fn start(config: &Config, plans: &[CorePlan]) -> anyhow::Result<Running> {
     let (events_in, events) = mpsc::unbounded_channel();
     let directory = Directory::new();
     let iscsi = config.iscsi.as_ref().map(iscsi::Shared::new).transpose()?;
+    let rdma = config.nvme_rdma.as_ref().map(rdma::Shared::new);
     let mut mailboxes = Vec::new();
     let mut tasks = Vec::new();
     for plan in plans {
@@ -120,6 +122,7 @@ fn start(config: &Config, plans: &[CorePlan]) -> anyhow::Result<Running> {
             config: config.clone(),
             directory: directory.clone(),
             iscsi: iscsi.clone(),
+            rdma: rdma.clone(),
             mailbox: receiver,
             events: events_in.clone(),
         });

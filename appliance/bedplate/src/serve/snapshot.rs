@@ -11,7 +11,7 @@ use uuid::Uuid;
 use volume::{EngineSnapshot, MetricsSnapshot, OpSnapshot, VolumeListing, VolumeState};
 
 use super::core::Core;
-use super::iscsi;
+use super::{iscsi, rdma};
 use super::messages::CoreSnapshot;
 use super::pools::OpenPool;
 
@@ -30,6 +30,7 @@ pub fn take(core: &Core) -> CoreSnapshot {
     let mut snapshot = connections(&core.target.snapshot_metrics());
     let iscsi = core.iscsi.as_ref().map(frontends::iscsi::Target::metrics);
     snapshot.iscsi = iscsi.as_ref().map(iscsi::counters);
+    snapshot.rdma = core.rdma.as_ref().map(|card| rdma::counters(&card.stats()));
     snapshot.connections += snapshot
         .iscsi
         .as_ref()

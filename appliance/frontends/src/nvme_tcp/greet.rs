@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use reactor::net::TcpStream;
+use reactor::net::{DetachedStream, TcpStream};
 use wire::fabrics::FabricsType;
 use wire::fabrics::connect::ConnectData;
 use wire::nvme::{Cqe, Sqe, Status};
@@ -14,17 +14,19 @@ use wire::tcp::digest::header_digest;
 use wire::tcp::{CapsuleResp, Grant, H2cData, Layout, Pdu, PduError, PduType, R2t};
 use wire::text::DISCOVERY_NQN;
 
-use super::connection::Greeted;
+use super::connection::{Connection, Greeted};
 use super::handshake::{Negotiated, fatal, refuse, shake_hands};
 use super::intake::{Intake, Sink, parse};
 use super::socket::Socket;
 use crate::complaints::Complaint;
 use crate::nvmf::fabrics::{self, ConnectRequest, Connected};
-use crate::nvmf::handover::{Handover, TargetMessage};
+use crate::nvmf::handover::TargetMessage;
+use crate::nvmf::moves::Traveller;
 use crate::nvmf::outcome::Outcome;
 use crate::nvmf::plan::{DataPlace, Transfer};
 use crate::nvmf::port::CloseReason;
 use crate::nvmf::target::{Greeting, Target};
+use crate::nvmf::transport::Transport;
 use crate::seats::Seat;
 
 /// Transfer tag for the data of a Connect that does not come in its capsule.
@@ -40,6 +42,35 @@ struct Guest<'a> {
     peer: SocketAddr,
     local: SocketAddr,
     sqhd: u16,
+}
+
+/// All there is to know about a connection whose Connect has not been answered, on its way to the
+/// core of its subsystem.
+struct Handover {
+    stream: DetachedStream,
+    seat: Seat,
+    peer: SocketAddr,
+    local: SocketAddr,
+    negotiated: Negotiated,
+    /// Bytes read after Connect.
+    unread: Vec<u8>,
+    /// The Connect command, still to be answered.
+    sqe: Sqe,
+    /// Queue head after it.
+    sqhd: u16,
+    /// Its checked content.
+    request: ConnectRequest,
+}
+
+impl Traveller for Handover {
+    fn arrive(self: Box<Self>, target: &Target) {
+        let target = target.clone();
+        drop(reactor::spawn(async move {
+            if let Some(greeted) = resumed(&target, *self).await {
+                Connection::serve(target, greeted).await;
+            }
+        }));
+    }
 }
 
 /// How a Connect ended.
@@ -74,7 +105,7 @@ pub(super) async fn fresh(target: &Target, stream: TcpStream, peer: SocketAddr) 
 }
 
 /// Goes on where another core stopped: the Connect is still to be answered.
-pub(super) async fn resumed(target: &Target, handover: Handover) -> Option<Greeted> {
+async fn resumed(target: &Target, handover: Handover) -> Option<Greeted> {
     let pass = target.begin_greeting()?;
     let stream = TcpStream::attach(handover.stream).ok()?;
     let negotiated = handover.negotiated;
@@ -182,7 +213,7 @@ impl Guest<'_> {
             Err(status) => return self.respond(&sqe, status.into()).await,
         }
         let entries = self.target.options().max_queue_entries;
-        match fabrics::check_connect(&sqe, &data, entries) {
+        match fabrics::check_connect(&sqe, &data, entries, Transport::Tcp) {
             Ok(request) => self.connect(sqe, request, false).await,
             Err(outcome) => self.respond(&sqe, outcome).await,
         }
@@ -209,7 +240,7 @@ impl Guest<'_> {
         data: &mut [u8],
     ) -> Result<Result<(), Status>, CloseReason> {
         let plan = match sqe.fabrics_type() {
-            Some(FabricsType::CONNECT) => fabrics::plan(sqe, layout.data as u32),
+            Some(FabricsType::CONNECT) => fabrics::plan(sqe, layout.data as u32, Transport::Tcp),
             _ => Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr()),
         };
         let sink = match plan {

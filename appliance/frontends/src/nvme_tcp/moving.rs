@@ -16,30 +16,32 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use reactor::net::{DetachedStream, TcpStream};
 use reactor::{JoinHandle, mailbox};
 
-use super::connection::{Carried, Connection};
-use super::from_home::listen;
+use super::connection::{Connection, TcpLink};
+use super::handshake::Negotiated;
 use super::intake::Intake;
 use super::socket::Socket;
-use super::wish::{Destination, Stage};
-use super::{closing, receive, watch};
+use super::wish::Stage;
+use super::{closing, receive};
 use crate::complaints::Complaint;
 use crate::nvmf::away::{About, Away, FromHome, ToHome, from_home_capacity, to_home_capacity};
 use crate::nvmf::controller::Controller;
 use crate::nvmf::directory::CoreTarget;
 use crate::nvmf::handover::TargetMessage;
+use crate::nvmf::moves::{Destination, Returning, Traveller};
 use crate::nvmf::owner::Owner;
 use crate::nvmf::port::CloseReason;
+use crate::nvmf::queue::{Carried, listen, watch};
 use crate::nvmf::stand_in::{Post, StandIn};
-use crate::nvmf::target::Target;
+use crate::nvmf::target::{Served, Target};
 
 /// A connection between two cores.
 pub(crate) struct Moving {
     stream: DetachedStream,
+    negotiated: Negotiated,
     carried: Carried,
     unread: Vec<u8>,
     /// It is to end, and was on the move when that was asked.
@@ -72,7 +74,7 @@ pub(super) async fn run(
         sender: reactor::spawn(closing::send_loop(Rc::clone(&connection))),
         listener: from_home.map(|mailbox| reactor::spawn(listen(Rc::clone(&connection), mailbox))),
     };
-    drop(reactor::spawn(watch::watch(Rc::downgrade(&connection))));
+    drop(reactor::spawn(watch(Rc::downgrade(&connection))));
     loop {
         match receive::receive(&connection, &mut intake).await {
             Some(reason) => return end(connection, crew, reason).await,
@@ -85,9 +87,10 @@ pub(super) async fn run(
 }
 
 async fn end(connection: Rc<Connection>, crew: Crew, reason: CloseReason) {
-    connection.socket.end(reason);
+    connection.link.socket.end(reason);
     connection.finish().await;
-    connection.wish.set(Stage::Going);
+    connection.link.wish.set(Stage::Going);
+    connection.hush(true);
     crew.sender.await;
     if let Some(listener) = crew.listener {
         drop(listener.await);
@@ -101,19 +104,20 @@ async fn depart(
     mut crew: Crew,
     intake: &Intake,
 ) -> Option<(Rc<Connection>, Crew)> {
-    connection.wish.set(Stage::Held);
+    connection.link.wish.set(Stage::Held);
     if !connection.fall_quiet().await {
         connection.stay();
         return Some((connection, crew));
     }
-    let to = connection.wish.to.take();
+    let to = connection.link.wish.to.take();
     match (crew.listener.take(), to) {
         (None, Some(Destination::Core(core))) => {
             leave_home(connection, crew.sender, intake, core).await;
             None
         }
         (Some(listener), Some(Destination::Home)) => {
-            connection.wish.set(Stage::Hushed);
+            connection.link.wish.set(Stage::Hushed);
+            connection.hush(true);
             let from_home = listener.await;
             // Its last message may have been an Abort, whose answer has to leave.
             if connection.fall_quiet().await {
@@ -142,7 +146,7 @@ async fn leave_home(
     let Some(controller) = connection.owner.here().cloned() else {
         return;
     };
-    let Some(about) = about(&connection, &controller) else {
+    let Some(about) = About::of(&controller, connection.target.core()) else {
         return;
     };
     let target = connection.target.clone();
@@ -160,6 +164,7 @@ async fn leave_home(
             to_away,
             from_away,
             core: core.core,
+            can_come_home: true,
         },
     );
     // Should the socket be lost from here on, the stand-in sees the end of its mailbox.
@@ -169,17 +174,16 @@ async fn leave_home(
     let departure = Departure {
         moving,
         about,
-        to_home: to_home.clone(),
+        to_home,
     };
-    let message = TargetMessage::Moved(Box::new(departure));
+    let message = TargetMessage::Connection(Box::new(departure));
     let Err(full) = core.mailbox.try_send(message) else {
         return target.totals().moved();
     };
     target.totals().stayed();
     target.balance().stayed(stand_in.id());
-    if let TargetMessage::Moved(departure) = full.into_inner() {
-        // Back by the way it would come from there. The mailbox is empty, so it has room.
-        let _ = to_home.try_send(ToHome::Returned(Box::new(departure.moving)));
+    if let TargetMessage::Connection(departure) = full.into_inner() {
+        departure.turned_back();
     }
 }
 
@@ -206,18 +210,19 @@ async fn pack(
     intake: &Intake,
     from_home: mailbox::Receiver<FromHome>,
 ) -> Option<Moving> {
-    connection.wish.set(Stage::Going);
-    connection.outbox.queue.wake();
+    connection.link.wish.set(Stage::Going);
+    connection.link.outbox.queue.wake();
     sender.await;
     let target = connection.target.clone();
     target.totals().keep(connection.counted_here());
     target.totals().waited(connection.mailbox_waits());
     let connection = last_holder(connection).await;
-    let ending = connection.socket.ending();
-    let (socket, carried) = connection.take_apart();
-    match socket.into_stream().detach() {
+    let ending = connection.link.socket.ending();
+    let (link, carried) = connection.take_apart();
+    match link.socket.into_stream().detach() {
         Ok(stream) => Some(Moving {
             stream,
+            negotiated: link.negotiated,
             carried,
             unread: intake.bytes().to_vec(),
             ending,
@@ -247,66 +252,75 @@ async fn last_holder(mut connection: Rc<Connection>) -> Connection {
     }
 }
 
-fn about(connection: &Connection, controller: &Controller) -> Option<About> {
-    let subsystem = controller.subsystem()?;
-    Some(About {
-        host_nqn: controller.host.nqn.clone(),
-        subsystem_nqn: subsystem.nqn.clone(),
-        cntlid: controller.cntlid,
-        info: subsystem.info.clone(),
-        max_io_bytes: controller.limits.max_io_bytes,
-        home: connection.target.core(),
-        heard_ns: AtomicU64::new(0),
-    })
-}
-
-/// Goes on with a connection whose controller is on another core.
-pub(crate) fn arrive(target: &Target, departure: Departure) {
-    let away = Away::new(departure.about, departure.to_home);
-    let moving = departure.moving;
-    let from_home = moving.from_home;
-    let attached = attach(target, moving.stream, moving.carried, Owner::Away(away));
-    // Without it both mailboxes end here, and home knows.
-    let Some(connection) = attached else { return };
-    let intake = resume(&connection, &moving.unread);
-    set_out(&connection, moving.ending);
-    drop(reactor::spawn(run(connection, intake, Some(from_home))));
-}
-
-/// Goes on with a connection that is at its controller again. `answer_abort` takes what became of
-/// Aborts that it had not heard of.
-pub(crate) fn come_home(
-    target: &Target,
-    controller: &Rc<Controller>,
-    mut moving: Moving,
-    answer_abort: impl Fn(u8, bool),
-) {
-    let qid = moving.carried.qid;
-    let owner = Owner::Here(Rc::clone(controller));
-    let Some(connection) = attach(target, moving.stream, moving.carried, owner) else {
-        return controller.remove_queue(qid);
-    };
-    controller.replace_queue(qid, connection.port());
-    let mut ending = moving.ending;
-    while let Some(message) = moving.from_home.try_recv() {
-        match message {
-            FromHome::Abort { ticket, cid } => answer_abort(ticket, connection.abort_command(cid)),
-            FromHome::Close(reason) => ending = ending.or(Some(reason)),
-            // It has come; whether it is drained is asked here; no command was under way.
-            FromHome::ComeHome
-            | FromHome::AreYouDrained
-            | FromHome::Done { .. }
-            | FromHome::PairDone { .. } => {}
-        }
+/// A connection whose controller is on another core.
+impl Traveller for Departure {
+    fn arrive(self: Box<Self>, target: &Target) {
+        let away = Away::new(self.about, self.to_home);
+        let moving = self.moving;
+        let wire = (moving.stream, moving.negotiated);
+        // Without it both mailboxes end here, and home knows.
+        let Some(connection) = attach(target, wire, moving.carried, Owner::Away(away)) else {
+            return;
+        };
+        let intake = resume(&connection, &moving.unread);
+        set_out(&connection, moving.ending);
+        drop(reactor::spawn(run(
+            connection,
+            intake,
+            Some(moving.from_home),
+        )));
     }
-    let intake = resume(&connection, &moving.unread);
-    set_out(&connection, ending);
-    drop(reactor::spawn(run(connection, intake, None)));
+
+    fn turned_back(self: Box<Self>) {
+        // By the way it would come from there. The mailbox is empty, so it has room.
+        let _ = self
+            .to_home
+            .try_send(ToHome::Returned(Box::new(self.moving)));
+    }
+}
+
+/// A connection that is at its controller again.
+impl Returning for Moving {
+    fn come_home(
+        self: Box<Self>,
+        target: &Target,
+        controller: &Rc<Controller>,
+        answer_abort: &dyn Fn(u8, bool),
+    ) {
+        let qid = self.carried.qid;
+        let owner = Owner::Here(Rc::clone(controller));
+        let mut moving = *self;
+        let wire = (moving.stream, moving.negotiated);
+        let Some(connection) = attach(target, wire, moving.carried, owner) else {
+            return controller.remove_queue(qid);
+        };
+        controller.replace_queue(qid, connection.port());
+        let mut ending = moving.ending;
+        while let Some(message) = moving.from_home.try_recv() {
+            match message {
+                FromHome::Abort { ticket, cid } => {
+                    answer_abort(ticket, connection.abort_command(cid));
+                }
+                FromHome::Close(reason) => ending = ending.or(Some(reason)),
+                // It has come; whether it is drained is asked here; no command was under way.
+                FromHome::ComeHome
+                | FromHome::AreYouDrained
+                | FromHome::Done { .. }
+                | FromHome::PairDone { .. }
+                // Admin queues do not move.
+                | FromHome::Posted { .. }
+                | FromHome::Cancelled { .. } => {}
+            }
+        }
+        let intake = resume(&connection, &moving.unread);
+        set_out(&connection, ending);
+        drop(reactor::spawn(run(connection, intake, None)));
+    }
 }
 
 fn attach(
     target: &Target,
-    stream: DetachedStream,
+    (stream, negotiated): (DetachedStream, Negotiated),
     carried: Carried,
     owner: Owner,
 ) -> Option<Rc<Connection>> {
@@ -320,17 +334,13 @@ fn attach(
             return None;
         }
     };
-    Some(Connection::new(
-        target.clone(),
-        Socket::new(stream),
-        owner,
-        carried,
-    ))
+    let entries = carried.table.entries();
+    let link = TcpLink::new(Socket::new(stream), negotiated, entries);
+    Some(Connection::new(target.clone(), link, owner, carried))
 }
 
 fn resume(connection: &Connection, unread: &[u8]) -> Intake {
-    let link = connection.link();
-    let mut intake = Intake::resume(link, unread);
+    let mut intake = Intake::resume(connection.form(), unread);
     intake.digest_errors = connection.counters.digest_errors.get();
     intake
 }

@@ -6,11 +6,11 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 
-use wire::nvme::command::Fuse;
+use reactor::buf::Buf;
 use wire::nvme::{Sqe, Status};
 use wire::tcp::{Grant, H2cData, Layout, Pdu, PduError, PduType, field};
 
-use super::connection::{Connection, Planned};
+use super::connection::Connection;
 use super::handshake::fatal;
 use super::intake::{Intake, Sink, parse};
 use crate::nvmf::plan::{DataPlace, Transfer};
@@ -29,7 +29,7 @@ pub(super) async fn receive(
     intake: &mut Intake,
 ) -> Option<CloseReason> {
     let reason = loop {
-        if connection.wish.is_made() {
+        if connection.link.wish.is_made() {
             break None;
         }
         if let Err(reason) = next_pdu(connection, intake).await {
@@ -43,15 +43,16 @@ pub(super) async fn receive(
 
 async fn next_pdu(connection: &Rc<Connection>, intake: &mut Intake) -> Result<(), CloseReason> {
     // A host that takes no answers gets no more work done: its commands stay in the socket.
-    while connection.outbox.queue.is_congested() {
+    while connection.link.outbox.queue.is_congested() {
         connection
+            .link
             .socket
-            .or_ended(connection.outbox.queue.drained())
+            .or_ended(connection.link.outbox.queue.drained())
             .await?;
     }
     let header = {
-        let mut header = pin!(intake.next_header(&connection.socket));
-        poll_fn(|cx| connection.wish.poll_or_made(header.as_mut(), cx)).await
+        let mut header = pin!(intake.next_header(&connection.link.socket));
+        poll_fn(|cx| connection.link.wish.poll_or_made(header.as_mut(), cx)).await
     };
     let Some(header) = header else {
         return Ok(());
@@ -90,9 +91,7 @@ async fn command(
     layout: &Layout,
     sqe: Sqe,
 ) -> Result<(), CloseReason> {
-    connection.owner.command_arrived(reactor::now());
-    let admitted = connection.table.borrow_mut().admit(&sqe);
-    let index = match admitted {
+    let index = match connection.admit(&sqe) {
         Ok(index) => index,
         Err(Refusal::DuplicateCid) => {
             discard(connection, intake, layout).await?;
@@ -101,50 +100,20 @@ async fn command(
         }
         Err(Refusal::Full) => return Err(connection.terminate_overrun(intake.front_header())),
     };
-    match check(connection, index, &sqe, layout.data as u32) {
-        Ok(Planned {
-            transfer: Transfer::FromHost { len_bytes, place },
-            ..
-        }) => match place {
-            DataPlace::Capsule { offset } => {
-                in_capsule(connection, intake, layout, (index, offset, len_bytes)).await
-            }
-            DataPlace::Transport => {
-                discard(connection, intake, layout).await?;
-                let transfer = Transfer::FromHost { len_bytes, place };
-                connection.enqueue(index, transfer);
-                Ok(())
-            }
-        },
-        Ok(planned) => {
+    match connection.check(index, &sqe, layout.data as u32) {
+        Ok(Transfer::FromHost {
+            len_bytes,
+            place: DataPlace::Capsule { offset },
+        }) => in_capsule(connection, intake, layout, (index, offset, len_bytes)).await,
+        Ok(transfer) => {
             discard(connection, intake, layout).await?;
-            connection.enqueue(index, planned.transfer);
+            connection.enqueue(index, transfer);
             Ok(())
         }
         Err(status) => {
             discard(connection, intake, layout).await?;
             connection.answer(index, status.into());
             Ok(())
-        }
-    }
-}
-
-/// Plans the command and pairs it when it is half of a fused operation.
-fn check(
-    connection: &Rc<Connection>,
-    index: u16,
-    sqe: &Sqe,
-    capsule_bytes: u32,
-) -> Result<Planned, Status> {
-    match connection.plan(sqe, capsule_bytes) {
-        Ok(planned) => {
-            connection.table.borrow_mut().slot_mut(index).io = planned.io;
-            connection.fuse(index, sqe)?;
-            Ok(planned)
-        }
-        Err(status) => {
-            connection.fuse_refused(sqe);
-            Err(status)
         }
     }
 }
@@ -157,7 +126,7 @@ async fn discard(
     intake.consume(layout.header + layout.header_digest);
     if layout.data != 0 {
         intake
-            .take_data(&connection.socket, layout, Sink::Discard)
+            .take_data(&connection.link.socket, layout, Sink::Discard)
             .await?;
     }
     Ok(())
@@ -174,12 +143,18 @@ async fn in_capsule(
     let len = len_bytes as usize;
     let mut buf = match reactor::buf::try_alloc(len) {
         Some(buf) => buf,
-        None => connection.socket.or_ended(reactor::buf::alloc(len)).await?,
+        None => {
+            connection
+                .link
+                .socket
+                .or_ended(reactor::buf::alloc(len))
+                .await?
+        }
     };
     // Only now: an Abort until here finds the command waiting.
-    if !begin_receiving(connection, index, len) {
+    if !connection.begin_receiving(index, len) {
         intake
-            .take_data(&connection.socket, layout, Sink::Discard)
+            .take_data(&connection.link.socket, layout, Sink::Discard)
             .await?;
         return Ok(());
     }
@@ -187,54 +162,11 @@ async fn in_capsule(
         skip: offset as usize,
         bytes: buf.as_mut(),
     };
-    let good = intake.take_data(&connection.socket, layout, sink).await?;
-    let aborted = {
-        let mut table = connection.table.borrow_mut();
-        let slot = table.slot_mut(index);
-        let aborted = slot.phase != Phase::Receiving;
-        if !aborted {
-            slot.data = Some(buf);
-        }
-        aborted
-    };
-    if aborted {
-        connection.table.borrow_mut().retire(index);
-    } else {
-        data_complete(connection, index, good);
-    }
+    let good = intake
+        .take_data(&connection.link.socket, layout, sink)
+        .await?;
+    connection.received(index, Some(buf), good);
     Ok(())
-}
-
-/// False when the command was aborted meanwhile; its slot is free then.
-fn begin_receiving(connection: &Connection, index: u16, len: usize) -> bool {
-    let mut table = connection.table.borrow_mut();
-    let slot = table.slot_mut(index);
-    if slot.phase != Phase::Queued {
-        return false;
-    }
-    slot.phase = Phase::Receiving;
-    slot.held_bytes = len;
-    slot.progress = reactor::now();
-    connection.held_bytes.set(connection.held_bytes.get() + len);
-    true
-}
-
-/// All data of a command is here.
-fn data_complete(connection: &Rc<Connection>, index: u16, good: bool) {
-    if !good {
-        let mut table = connection.table.borrow_mut();
-        // Nothing of it is on the way any more, so the slot need not drain.
-        table.slot_mut(index).phase = Phase::Held;
-        drop(table);
-        connection.fail(index, Status::TRANSIENT_TRANSPORT_ERROR);
-        return;
-    }
-    let fused = connection.table.borrow().slot(index).sqe.fuse() != Fuse::NONE;
-    if fused {
-        connection.half_ready(index)
-    } else {
-        connection.start(index)
-    }
 }
 
 /// Receives one H2CData PDU straight into the command's buffer.
@@ -257,7 +189,9 @@ async fn data(
             .as_mut()
             .and_then(|buf| buf.as_mut().get_mut(start..start + layout.data));
         let sink = place.map_or(Sink::Discard, |bytes| Sink::Memory { skip: 0, bytes });
-        intake.take_data(&connection.socket, layout, sink).await?
+        intake
+            .take_data(&connection.link.socket, layout, sink)
+            .await?
     };
     received(connection, index, buf, (last, good));
     Ok(())
@@ -286,29 +220,24 @@ fn accept(connection: &Connection, pdu: &H2cData) -> Result<(u16, bool), PduErro
     Ok((index, last))
 }
 
+/// A part of a command's data is here, or all of it.
 fn received(
     connection: &Rc<Connection>,
     index: u16,
-    buf: Option<reactor::buf::Buf>,
-    (last, good): (bool, bool),
+    buf: Option<Buf>,
+    (is_last, is_good): (bool, bool),
 ) {
-    let phase = {
+    let is_damaged = {
         let mut table = connection.table.borrow_mut();
         let slot = table.slot_mut(index);
-        slot.damaged |= !good;
-        if slot.phase == Phase::Receiving {
+        slot.damaged |= !is_good;
+        if !is_last && slot.phase == Phase::Receiving {
             slot.data = buf;
+            return;
         }
-        slot.phase
+        slot.damaged
     };
-    if !last {
-        return;
-    }
-    match phase {
-        Phase::Draining => connection.table.borrow_mut().retire(index),
-        _ => {
-            let good = !connection.table.borrow().slot(index).damaged;
-            data_complete(connection, index, good);
-        }
+    if is_last {
+        connection.received(index, buf, !is_damaged);
     }
 }

@@ -8,26 +8,17 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use reactor::Instant;
-use reactor::sync::Notify;
 
 use super::connection::Connection;
 use crate::nvmf::away::ToHome;
-use crate::nvmf::directory::CoreTarget;
+use crate::nvmf::moves::Destination;
 use crate::nvmf::owner::Owner;
+use crate::nvmf::target::Served;
 
 /// How long a connection may take to fall quiet: its host waits for it.
 const MOVE_LIMIT: Duration = Duration::from_secs(1);
 /// How often it is looked whether messages found room.
 const PAUSE: Duration = Duration::from_micros(100);
-
-/// Where a connection shall go.
-#[derive(Clone)]
-pub(crate) enum Destination {
-    /// To the core of its controller.
-    Home,
-    /// Away from there.
-    Core(CoreTarget),
-}
 
 /// How far a move has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +44,6 @@ pub(super) struct Wish {
     since: Cell<Option<Instant>>,
     /// Who reads the socket, once it had to wait.
     receiver: RefCell<Option<Waker>>,
-    pub(super) changed: Notify,
 }
 
 impl Wish {
@@ -90,10 +80,6 @@ impl Wish {
         self.stage.get() >= Stage::Held
     }
 
-    pub fn is_hushed(&self) -> bool {
-        self.stage.get() >= Stage::Hushed
-    }
-
     /// True when the tasks of this core end.
     pub fn is_going(&self) -> bool {
         self.stage.get() == Stage::Going
@@ -101,7 +87,6 @@ impl Wish {
 
     pub fn set(&self, stage: Stage) {
         self.stage.set(stage);
-        self.changed.notify_all();
         if let Some(receiver) = &*self.receiver.borrow() {
             receiver.wake_by_ref();
         }
@@ -112,37 +97,37 @@ impl Wish {
 impl Connection {
     /// Asks for a move at the next PDU boundary. False when it cannot move there, or is about to move
     /// or to end. Admin queues stay with their controller.
-    pub(crate) fn ask_move(&self, to: Destination) -> bool {
+    pub(super) fn wish_for(&self, to: Destination) -> bool {
         let fits = match (&self.owner, &to) {
             (Owner::Here(_), Destination::Core(core)) => core.home != self.target.home(),
             (Owner::Away(_), Destination::Home) => true,
             _ => false,
         };
-        let is_free = !self.wish.is_made() && self.socket.ending().is_none();
+        let is_free = !self.link.wish.is_made() && self.link.socket.ending().is_none();
         if self.qid == 0 || !fits || !is_free {
             return false;
         }
-        self.wish.to.replace(Some(to));
-        self.wish.since.set(Some(reactor::now()));
-        self.wish.set(Stage::Asked);
+        self.link.wish.to.replace(Some(to));
+        self.link.wish.since.set(Some(reactor::now()));
+        self.link.wish.set(Stage::Asked);
         true
     }
 
     /// Waits until nothing is under way. False when that takes too long, or the connection ends.
     pub(super) async fn fall_quiet(&self) -> bool {
-        let since = self.wish.since.get();
+        let since = self.link.wish.since.get();
         let passed = since.map_or(MOVE_LIMIT, |since| since.elapsed());
         let left = MOVE_LIMIT.saturating_sub(passed);
         let quiet = reactor::time::timeout(left, self.quiet());
-        matches!(self.socket.or_ended(quiet).await, Ok(Ok(())))
+        matches!(self.link.socket.or_ended(quiet).await, Ok(Ok(())))
     }
 
     async fn quiet(&self) {
         loop {
-            if self.executing.get() != 0 {
-                self.idle.notified().await;
-            } else if !self.outbox.queue.is_empty() {
-                self.outbox.queue.flushed().await;
+            if !self.is_settled() {
+                self.settled().await;
+            } else if !self.link.outbox.queue.is_empty() {
+                self.link.outbox.queue.flushed().await;
             } else if self.owner.away().is_some_and(|away| !away.is_sent()) {
                 reactor::time::sleep(PAUSE).await;
             } else {
@@ -153,9 +138,10 @@ impl Connection {
 
     /// The move is given up: goes on where it is.
     pub(super) fn stay(self: &Rc<Self>) {
-        self.wish.to.take();
-        self.wish.set(Stage::None);
-        if self.socket.ending().is_some() {
+        self.link.wish.to.take();
+        self.link.wish.set(Stage::None);
+        self.hush(false);
+        if self.link.socket.ending().is_some() {
             return;
         }
         self.target.totals().stayed();

@@ -1,4 +1,4 @@
-//! An I/O queue whose connection lives on another core than its controller: what the two cores say
+//! A queue whose connection lives on another core than its controller: what the two cores say
 //! to each other, and the connection's side of it. The other side is [`StandIn`].
 //!
 //! The seam is one command. Socket, PDUs, digests, R2Ts, the table of commands and payload memory
@@ -23,9 +23,10 @@ use reactor::{CoreId, Instant};
 use volume::VolumeInfo;
 use wire::nvme::{Sqe, Status};
 
-use crate::nvme_tcp::moving::Moving;
+use crate::nvmf::controller::Controller;
 use crate::nvmf::io::IoCommand;
 use crate::nvmf::io::fused::PairStatus;
+use crate::nvmf::moves::Returning;
 use crate::nvmf::outcome::Outcome;
 use crate::nvmf::port::CloseReason;
 
@@ -43,6 +44,12 @@ pub(crate) enum ToHome {
     Command {
         index: u16,
         command: IoCommand,
+        data: Option<Buf>,
+    },
+    /// An admin command, or a fabrics command that needs the controller.
+    Admin {
+        index: u16,
+        sqe: Sqe,
         data: Option<Buf>,
     },
     /// A fused pair whose data is here.
@@ -64,7 +71,7 @@ pub(crate) enum ToHome {
     /// It could not come home now.
     Stayed,
     /// It comes home.
-    Returned(Box<Moving>),
+    Returned(Box<dyn Returning>),
     /// It is over: no command follows.
     Finished,
 }
@@ -79,6 +86,10 @@ pub(crate) enum FromHome {
         second: u16,
         status: PairStatus,
     },
+    /// An event request ended, at once or when it had waited.
+    Posted { cid: u16, outcome: Outcome },
+    /// An event request that waited is aborted.
+    Cancelled { cid: u16 },
     /// Abort a command; the answer is `Aborted` or `AbortAtHome` with this ticket.
     Abort { ticket: u8, cid: u16 },
     /// Answer with `Drained`.
@@ -114,6 +125,22 @@ pub(crate) struct About {
     /// Nanoseconds of the reactor's clock when the last command came: keep alive is watched at
     /// home. Written by the connection's core only.
     pub heard_ns: AtomicU64,
+}
+
+impl About {
+    /// What there is to know of a controller of core `home`; none for discovery.
+    pub fn of(controller: &Controller, home: CoreId) -> Option<Self> {
+        let subsystem = controller.subsystem()?;
+        Some(Self {
+            host_nqn: controller.host.nqn.clone(),
+            subsystem_nqn: subsystem.nqn.clone(),
+            cntlid: controller.cntlid,
+            info: subsystem.info.clone(),
+            max_io_bytes: controller.limits.max_io_bytes,
+            home,
+            heard_ns: AtomicU64::new(0),
+        })
+    }
 }
 
 /// The way home, on the core of the connection.

@@ -21,6 +21,7 @@ use crate::nvmf::outcome::Outcome;
 use crate::nvmf::port::{Aborted, CloseReason, QueuePort};
 use crate::nvmf::registers::{ConfigEffect, Registers};
 use crate::nvmf::subsystem::Subsystem;
+use crate::nvmf::transport::Transport;
 use crate::options::TargetOptions;
 use crate::reservation::{Access, Identity, Listener, Notice, Participant};
 
@@ -52,6 +53,8 @@ pub enum Service {
 /// Limits that a controller announces, from the options.
 #[derive(Clone, Copy, Debug)]
 pub struct ControllerLimits {
+    /// How its host reaches it.
+    pub transport: Transport,
     /// I/O queues.
     pub io_queues: u16,
     /// Entries of the largest queue.
@@ -64,13 +67,15 @@ pub struct ControllerLimits {
     pub keep_alive_grace: Duration,
 }
 
-impl From<&TargetOptions> for ControllerLimits {
-    fn from(options: &TargetOptions) -> Self {
+impl ControllerLimits {
+    /// The limits of a controller that is reached over `transport`.
+    pub fn of(options: &TargetOptions, transport: Transport) -> Self {
         Self {
+            transport,
             io_queues: options.max_io_queues,
-            entries: options.max_queue_entries,
+            entries: transport.max_queue_entries(options),
             max_io_bytes: options.max_io_bytes,
-            in_capsule_bytes: options.in_capsule(),
+            in_capsule_bytes: transport.in_capsule_bytes(options),
             keep_alive_grace: options.keep_alive_grace,
         }
     }
@@ -120,7 +125,7 @@ impl Controller {
             limits,
             registers: Cell::new(Registers::new(limits.entries, discovery)),
             events: RefCell::new(Events::new(discovery)),
-            error_log: RefCell::default(),
+            error_log: RefCell::new(ErrorLog::new(limits.transport)),
             features: RefCell::new(Features::new(limits.io_queues)),
             namespace_changed: Cell::new(false),
             notices: RefCell::default(),
@@ -292,14 +297,15 @@ impl Controller {
     }
 
     fn reset(&self) {
-        let waiting: Vec<u16> = self.events.borrow_mut().reset().collect();
+        let waiting = self.events.borrow().waiting();
         let admin = self.queues.borrow().get(&0).and_then(Weak::upgrade);
         if let Some(admin) = admin {
             for cid in waiting {
-                // An admin queue lives here and answers at once.
+                // It is known here that they wait: nobody has to be asked.
                 let _ = admin.abort(cid);
             }
         }
+        self.events.borrow_mut().reset();
         *self.features.borrow_mut() = Features::new(self.limits.io_queues);
         self.namespace_changed.set(false);
         self.notices.take();
@@ -416,8 +422,8 @@ impl Controller {
 
     /// When the last command came, on whichever core.
     fn last_heard(&self) -> Instant {
-        let away = self.ports(|qid| qid != 0);
-        let away = away.iter().filter_map(|port| port.last_command()).max();
+        let ports = self.ports(|_| true);
+        let away = ports.iter().filter_map(|port| port.last_command()).max();
         away.map_or(self.last_command.get(), |away| {
             away.max(self.last_command.get())
         })

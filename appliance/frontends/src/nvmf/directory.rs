@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use reactor::{CoreId, CoreStats};
 
 use crate::error::FrontendError;
+use crate::nvme_rdma::Homes;
 use crate::nvmf::handover::TargetMessage;
+use crate::nvmf::transport::Transport;
 use crate::options::HostAccess;
 use crate::seats::{Seat, Seats};
 
@@ -18,19 +20,28 @@ use crate::seats::{Seat, Seats};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HomeIndex(usize);
 
+impl HomeIndex {
+    #[cfg(test)]
+    pub fn of(index: usize) -> Self {
+        Self(index)
+    }
+}
+
 /// Shared by the targets of one appliance; cheap to clone.
 #[derive(Clone, Default)]
 pub struct Directory {
     state: Arc<Mutex<State>>,
     /// Connections of all cores, which together have one limit.
     seats: Seats,
+    /// Where the controllers of hosts over RDMA live.
+    homes: Homes,
 }
 
 #[derive(Default)]
 struct State {
     generation: u64,
     subsystems: BTreeMap<String, Entry>,
-    listeners: BTreeSet<SocketAddr>,
+    listeners: BTreeSet<(Transport, SocketAddr)>,
     homes: Vec<Option<CoreTarget>>,
     last_discovery_cntlid: u16,
 }
@@ -57,7 +68,7 @@ pub(crate) struct Visible {
     /// Qualified names of the subsystems this host may connect to, in order.
     pub subsystems: Vec<String>,
     /// Every listener, wildcard addresses as they were given.
-    pub listeners: Vec<SocketAddr>,
+    pub listeners: Vec<(Transport, SocketAddr)>,
 }
 
 impl Directory {
@@ -87,6 +98,16 @@ impl Directory {
     /// Whether there are targets of several cores.
     pub(crate) fn is_shared(&self) -> bool {
         self.state().homes.iter().flatten().count() > 1
+    }
+
+    /// Where the controllers of hosts over RDMA live.
+    pub(crate) fn homes(&self) -> &Homes {
+        &self.homes
+    }
+
+    /// The target of a core, while there is one.
+    pub(crate) fn target(&self, home: HomeIndex) -> Option<CoreTarget> {
+        self.state().homes.get(home.0)?.clone()
     }
 
     /// The targets there are, of all cores. Cost: takes the lock and allocates.
@@ -130,16 +151,16 @@ impl Directory {
         }
     }
 
-    pub(crate) fn add_listener(&self, address: SocketAddr) {
+    pub(crate) fn add_listener(&self, transport: Transport, address: SocketAddr) {
         let mut state = self.state();
-        if state.listeners.insert(address) {
+        if state.listeners.insert((transport, address)) {
             state.changed();
         }
     }
 
-    pub(crate) fn remove_listener(&self, address: SocketAddr) {
+    pub(crate) fn remove_listener(&self, transport: Transport, address: SocketAddr) {
         let mut state = self.state();
-        if state.listeners.remove(&address) {
+        if state.listeners.remove(&(transport, address)) {
             state.changed();
         }
     }

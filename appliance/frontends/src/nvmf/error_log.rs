@@ -6,29 +6,29 @@ use wire::nvme::log::ErrorEntry;
 use wire::nvme::{Sqe, Status};
 use zerocopy::little_endian::{U16, U32, U64};
 
+use crate::nvmf::transport::Transport;
+
 /// Entries kept (ELPE + 1).
 pub const ENTRIES: usize = 64;
-
-/// TRTYPE of TCP in an error entry.
-const TRTYPE_TCP: u8 = 3;
 
 /// The newest errors and how many there were.
 #[derive(Debug)]
 pub struct ErrorLog {
     entries: VecDeque<ErrorEntry>,
     count: u64,
-}
-
-impl Default for ErrorLog {
-    fn default() -> Self {
-        Self {
-            entries: VecDeque::with_capacity(ENTRIES),
-            count: 0,
-        }
-    }
+    transport: Transport,
 }
 
 impl ErrorLog {
+    /// An empty log of a controller whose queues are carried by `transport`.
+    pub fn new(transport: Transport) -> Self {
+        Self {
+            entries: VecDeque::with_capacity(ENTRIES),
+            count: 0,
+            transport,
+        }
+    }
+
     /// Notes a command that failed. Cost: no allocation.
     pub fn record(&mut self, qid: u16, sqe: &Sqe, status: Status) {
         self.count += 1;
@@ -43,7 +43,7 @@ impl ErrorLog {
             parameter_location: U16::new(0xffff),
             lba: U64::new(lba_of(qid, sqe)),
             nsid: U32::new(if sqe.is_fabrics() { 0 } else { sqe.nsid.get() }),
-            trtype: TRTYPE_TCP,
+            trtype: trtype(self.transport),
             ..ErrorEntry::zeroed()
         });
     }
@@ -61,6 +61,14 @@ impl ErrorLog {
     /// Entry `index`, the newest first.
     pub fn get(&self, index: usize) -> Option<&ErrorEntry> {
         self.entries.get(index)
+    }
+}
+
+/// TRTYPE of an entry.
+fn trtype(transport: Transport) -> u8 {
+    match transport {
+        Transport::Rdma => 1,
+        Transport::Tcp => 3,
     }
 }
 

@@ -136,13 +136,18 @@ impl Events {
         self.waiting.len() != before
     }
 
+    /// The requests that wait, by age.
+    pub fn waiting(&self) -> Vec<u16> {
+        self.waiting.iter().copied().collect()
+    }
+
     /// Controller reset: nothing waits any more.
-    pub fn reset(&mut self) -> impl Iterator<Item = u16> + use<> {
+    pub fn reset(&mut self) {
         for source in &mut self.sources {
             (source.news, source.masked) = (false, false);
         }
         self.enabled = 0;
-        std::mem::take(&mut self.waiting).into_iter()
+        self.waiting.clear();
     }
 
     fn of(&mut self, event: Event) -> Option<&mut Source> {

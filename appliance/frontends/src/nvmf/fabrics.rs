@@ -20,10 +20,13 @@ use crate::nvmf::outcome::Outcome;
 use crate::nvmf::plan::{Length, Transfer, check_flags, from_host};
 use crate::nvmf::subsystem::Subsystem;
 use crate::nvmf::target::Target;
+use crate::nvmf::transport::Transport;
 
 /// A checked Connect, ready to be carried out on the core of its subsystem.
 #[derive(Clone, Debug)]
 pub struct ConnectRequest {
+    /// What the connection came over.
+    pub transport: Transport,
     /// 0 for an admin queue.
     pub qid: u16,
     /// Entries of the queue.
@@ -38,6 +41,8 @@ pub struct ConnectRequest {
     pub host: Host,
     /// To which subsystem.
     pub subsystem_nqn: String,
+    /// What carries the queue.
+    pub transport: Transport,
 }
 
 /// What a successful Connect gives to its connection.
@@ -61,11 +66,12 @@ impl Connected {
 }
 
 /// Which data a fabrics command has.
-pub fn plan(sqe: &Sqe, capsule_bytes: u32) -> Result<Transfer, Status> {
+pub fn plan(sqe: &Sqe, capsule_bytes: u32, transport: Transport) -> Result<Transfer, Status> {
     check_flags(sqe)?;
     match sqe.fabrics_type() {
         Some(FabricsType::CONNECT) => {
-            from_host(sqe, ConnectData::SIZE as u64, capsule_bytes, Length::Exact)
+            let need_bytes = ConnectData::SIZE as u64;
+            from_host(sqe, need_bytes, capsule_bytes, Length::Exact, transport)
         }
         Some(FabricsType::PROPERTY_GET | FabricsType::PROPERTY_SET | FabricsType::DISCONNECT) => {
             Ok(Transfer::None)
@@ -83,8 +89,13 @@ fn invalid(parameter: InvalidParameter) -> Outcome {
 }
 
 /// Checks command and data of a Connect as far as that is possible without the subsystem.
-/// `mqes` is the largest queue in entries.
-pub fn check_connect(sqe: &Sqe, data: &[u8], mqes: u16) -> Result<ConnectRequest, Outcome> {
+/// `mqes` is the largest queue in entries, `transport` what the connection came over.
+pub fn check_connect(
+    sqe: &Sqe,
+    data: &[u8],
+    mqes: u16,
+    transport: Transport,
+) -> Result<ConnectRequest, Outcome> {
     let command = ConnectCommand::from_sqe(sqe)
         .map_err(|_| Outcome::failure(Status::INVALID_FIELD.with_dnr()))?;
     let data = ConnectData::decode(data)
@@ -107,6 +118,7 @@ pub fn check_connect(sqe: &Sqe, data: &[u8], mqes: u16) -> Result<ConnectRequest
         .subsystem_nqn()
         .map_err(|_| invalid(InvalidParameter::SUBNQN))?;
     Ok(ConnectRequest {
+        transport,
         qid: command.qid.get(),
         entries: sqsize + 1,
         no_flow_control: command.cattr & cattr::DISABLE_SQ_FLOW_CONTROL != 0,
@@ -117,6 +129,7 @@ pub fn check_connect(sqe: &Sqe, data: &[u8], mqes: u16) -> Result<ConnectRequest
             id: data.hostid,
         },
         subsystem_nqn: subsystem_nqn.to_owned(),
+        transport,
     })
 }
 
@@ -191,7 +204,7 @@ fn new_controller(
     service: Service,
     request: &ConnectRequest,
 ) -> Rc<Controller> {
-    let limits = ControllerLimits::from(target.options());
+    let limits = ControllerLimits::of(target.options(), request.transport);
     let host = request.host.clone();
     let controller = Controller::new(cntlid, host, service, limits, request.kato_ms);
     let complaints = Rc::clone(target.complaints());
@@ -205,12 +218,7 @@ fn connect_io(subsystem: &Subsystem, request: &ConnectRequest) -> Result<Connect
         .controller(request.cntlid)
         .filter(|controller| !controller.is_closed())
         .ok_or_else(|| invalid(InvalidParameter::CNTLID))?;
-    if controller.host.nqn != request.host.nqn {
-        return Err(invalid(InvalidParameter::HOSTNQN));
-    }
-    if controller.host.id != request.host.id {
-        return Err(invalid(InvalidParameter::HOSTID));
-    }
+    check_association(&controller, request)?;
     let registers = controller.registers.get();
     if !registers.ready() || registers.shutting_down() {
         return Err(Outcome::failure(Status::COMMAND_SEQUENCE_ERROR.with_dnr()));
@@ -227,8 +235,41 @@ fn connect_io(subsystem: &Subsystem, request: &ConnectRequest) -> Result<Connect
     })
 }
 
+/// True for Property Get and Property Set: the fabrics commands that need the controller.
+pub fn is_property(sqe: &Sqe) -> bool {
+    let kind = sqe.fabrics_type();
+    matches!(
+        kind,
+        Some(FabricsType::PROPERTY_GET | FabricsType::PROPERTY_SET)
+    )
+}
+
+/// Property Get or Property Set, on the admin queue.
+pub fn property(controller: &Rc<Controller>, sqe: &Sqe) -> Outcome {
+    match sqe.fabrics_type() {
+        Some(FabricsType::PROPERTY_GET) => property_get(controller, sqe),
+        Some(FabricsType::PROPERTY_SET) => property_set(controller, sqe),
+        _ => Status::INVALID_OPCODE.with_dnr().into(),
+    }
+}
+
+/// An I/O queue comes from the host of its controller, over the transport of its admin queue: what
+/// the controller announced holds for that one alone. Source: base 2.0 section 2.3 (association).
+fn check_association(controller: &Controller, request: &ConnectRequest) -> Result<(), Outcome> {
+    if controller.host.nqn != request.host.nqn {
+        return Err(invalid(InvalidParameter::HOSTNQN));
+    }
+    if controller.host.id != request.host.id {
+        return Err(invalid(InvalidParameter::HOSTID));
+    }
+    if controller.limits.transport != request.transport {
+        return Err(invalid(InvalidParameter::CNTLID));
+    }
+    Ok(())
+}
+
 /// Property Get, on the admin queue.
-pub fn property_get(controller: &Controller, sqe: &Sqe) -> Outcome {
+fn property_get(controller: &Controller, sqe: &Sqe) -> Outcome {
     let Ok(command) = PropertyGet::from_sqe(sqe) else {
         return invalid_field();
     };
@@ -243,7 +284,7 @@ pub fn property_get(controller: &Controller, sqe: &Sqe) -> Outcome {
 }
 
 /// Property Set, on the admin queue.
-pub fn property_set(controller: &Rc<Controller>, sqe: &Sqe) -> Outcome {
+fn property_set(controller: &Rc<Controller>, sqe: &Sqe) -> Outcome {
     let Ok(command) = PropertySet::from_sqe(sqe) else {
         return invalid_field();
     };
@@ -277,4 +318,68 @@ pub fn disconnect(qid: u16, sqe: &Sqe) -> Outcome {
 
 fn invalid_field() -> Outcome {
     Outcome::failure(Status::INVALID_FIELD.with_dnr())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use reactor::sim::{World, WorldOptions};
+
+    use super::*;
+    use crate::nvmf::directory::Directory;
+    use crate::options::TargetOptions;
+
+    fn request(transport: Transport) -> ConnectRequest {
+        ConnectRequest {
+            transport,
+            qid: 1,
+            entries: 32,
+            no_flow_control: false,
+            kato_ms: 0,
+            cntlid: 1,
+            host: Host {
+                nqn: "nqn.x:host".to_owned(),
+                id: [7; 16],
+            },
+            subsystem_nqn: String::new(),
+        }
+    }
+
+    fn controller(transport: Transport) -> Rc<Controller> {
+        let service = Service::Discovery {
+            directory: Directory::new(),
+            reach: SocketAddr::from(([10, 0, 0, 1], 4420)),
+        };
+        let limits = ControllerLimits::of(&TargetOptions::default(), transport);
+        Controller::new(1, request(transport).host, service, limits, 0)
+    }
+
+    /// Each refusal with the parameter it names, as completion dword 0 has it.
+    fn refused() -> Vec<Option<u64>> {
+        let controller = controller(Transport::Rdma);
+        let same = request(Transport::Rdma);
+        let mut other_name = same.clone();
+        other_name.host.nqn.push('2');
+        let mut other_id = same.clone();
+        other_id.host.id[0] = 8;
+        let requests = [same, other_name, other_id, request(Transport::Tcp)];
+        let check = |request: &ConnectRequest| check_association(&controller, request).err();
+        let outcomes = requests.iter().map(check);
+        outcomes.map(|outcome| outcome.map(|o| o.result)).collect()
+    }
+
+    #[test]
+    fn an_io_queue_comes_from_its_controllers_host_over_its_transport() {
+        let mut world = World::new(1, WorldOptions::default());
+        let refused = world.run_once("target", Duration::from_secs(1), || async { refused() });
+        let named = |parameter: InvalidParameter| Some(u64::from(parameter.encode()));
+        let expected = vec![
+            None,
+            named(InvalidParameter::HOSTNQN),
+            named(InvalidParameter::HOSTID),
+            named(InvalidParameter::CNTLID),
+        ];
+        assert_eq!(refused, Some(expected));
+    }
 }

@@ -6,16 +6,18 @@ use reactor::{CoreId, Instant};
 use volume::VolumeInfo;
 use wire::nvme::{Sqe, Status};
 
+use crate::nvmf::admin::AdminContext;
 use crate::nvmf::away::Away;
 use crate::nvmf::controller::Controller;
 use crate::nvmf::io::IoContext;
 use crate::nvmf::subsystem::Subsystem;
+use crate::nvmf::transport::Transport;
 
 /// The controller of a connection's queue, as far as this core has it.
 pub(crate) enum Owner {
     /// It lives on this core.
     Here(Rc<Controller>),
-    /// It lives elsewhere; commands go there. Only I/O queues are apart from their controller.
+    /// It lives elsewhere; commands go there.
     Away(Rc<Away>),
 }
 
@@ -90,10 +92,33 @@ impl Owner {
         }
     }
 
+    /// What an admin command is checked against. Elsewhere the home core checks again whether the
+    /// controller is ready. Discovery controllers are never elsewhere.
+    pub fn admin_context(&self, transport: Transport) -> AdminContext {
+        let (is_ready, is_discovery, max_io_bytes) = match self {
+            Self::Here(controller) => (
+                controller.registers.get().ready(),
+                controller.is_discovery(),
+                controller.limits.max_io_bytes,
+            ),
+            Self::Away(away) => (true, false, away.about.max_io_bytes),
+        };
+        AdminContext {
+            is_ready,
+            is_discovery,
+            max_io_bytes,
+            transport,
+        }
+    }
+
     /// What an I/O command is checked against. Elsewhere the home core checks again whether the
     /// controller is ready and the namespace there: only it knows.
     #[inline]
-    pub fn io_context(&self, capsule_bytes: u32) -> Result<IoContext<'_>, Status> {
+    pub fn io_context(
+        &self,
+        capsule_bytes: u32,
+        transport: Transport,
+    ) -> Result<IoContext<'_>, Status> {
         let (namespace, max_io_bytes): (Option<&VolumeInfo>, u32) = match self {
             Self::Here(controller) => {
                 if !controller.registers.get().ready() {
@@ -109,6 +134,7 @@ impl Owner {
             namespace,
             max_io_bytes,
             capsule_bytes,
+            transport,
         })
     }
 }

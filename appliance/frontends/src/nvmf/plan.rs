@@ -1,11 +1,13 @@
 //! What a command needs before it can run: how much data, which way, and where it travels.
 //!
-//! Source: base 2.0 section 4.1.2 (SGL); NVMe/TCP 1.0 section 3.3 (in-capsule and transport data).
+//! Source: base 2.0 section 4.1.2 (SGL); NVMe/TCP 1.0 section 3.3 (in-capsule and transport data);
+//! NVMe/RDMA 1.0 (keyed data blocks).
 
 use wire::nvme::command::Psdt;
 use wire::nvme::{Sgl, Sqe, Status};
 
 use crate::nvmf::status::{of_sgl_error, of_wrong_sgl};
+use crate::nvmf::transport::Transport;
 
 /// Data of a command. Lengths in bytes, never 0 except in `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,17 +58,18 @@ pub fn check_flags(sqe: &Sqe) -> Result<(), Status> {
     Ok(())
 }
 
-/// Transfer of `need_bytes` to the host; the data pointer must be a transport data block.
-pub fn to_host(sqe: &Sqe, need_bytes: u64, length: Length) -> Result<Transfer, Status> {
-    match sqe.sgl().map_err(|error| of_sgl_error(&error))? {
-        Sgl::Transport { len_bytes } => {
-            check_length(len_bytes, need_bytes, length)?;
-            Ok(Transfer::ToHost {
-                len_bytes: narrow(need_bytes)?,
-            })
-        }
-        other => Err(of_wrong_sgl(&other)),
-    }
+/// Transfer of `need_bytes` to the host; the data pointer must name its memory as `transport` does.
+pub fn to_host(
+    sqe: &Sqe,
+    need_bytes: u64,
+    length: Length,
+    transport: Transport,
+) -> Result<Transfer, Status> {
+    let sgl = sqe.sgl().map_err(|error| of_sgl_error(&error))?;
+    check_length(host_memory(&sgl, transport)?, need_bytes, length)?;
+    Ok(Transfer::ToHost {
+        len_bytes: narrow(need_bytes)?,
+    })
 }
 
 /// Transfer of `need_bytes` from the host; `capsule_bytes` came with the command.
@@ -75,13 +78,13 @@ pub fn from_host(
     need_bytes: u64,
     capsule_bytes: u32,
     length: Length,
+    transport: Transport,
 ) -> Result<Transfer, Status> {
     let (len_bytes, place) = match sqe.sgl().map_err(|error| of_sgl_error(&error))? {
-        Sgl::Transport { len_bytes } => (len_bytes, DataPlace::Transport),
         Sgl::InCapsule { offset, len_bytes } => {
             (len_bytes, capsule_place(offset, len_bytes, capsule_bytes)?)
         }
-        other => return Err(of_wrong_sgl(&other)),
+        other => (host_memory(&other, transport)?, DataPlace::Transport),
     };
     check_length(len_bytes, need_bytes, length)?;
     // The transport moves what the data pointer says, so an exact request is never cut short.
@@ -91,6 +94,17 @@ pub fn from_host(
         narrow(need_bytes)?
     };
     Ok(Transfer::FromHost { len_bytes, place })
+}
+
+/// Length in bytes of a data pointer that names host memory: TCP moves the data itself and is told how
+/// much, RDMA is given the memory and a key to it. Errors: a pointer of another kind.
+#[inline]
+fn host_memory(sgl: &Sgl, transport: Transport) -> Result<u32, Status> {
+    match (sgl, transport) {
+        (Sgl::Transport { len_bytes }, Transport::Tcp)
+        | (Sgl::Keyed { len_bytes, .. }, Transport::Rdma) => Ok(*len_bytes),
+        (other, _) => Err(of_wrong_sgl(other)),
+    }
 }
 
 fn capsule_place(offset: u64, len_bytes: u32, capsule_bytes: u32) -> Result<DataPlace, Status> {

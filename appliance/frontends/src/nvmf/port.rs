@@ -75,6 +75,18 @@ pub trait QueuePort {
 }
 
 impl CloseReason {
+    /// Reasons that leave time for answers.
+    pub(crate) fn is_orderly(self) -> bool {
+        matches!(
+            self,
+            Self::Shutdown
+                | Self::Disconnected
+                | Self::Replaced
+                | Self::ControllerReset
+                | Self::AdminQueueGone
+        )
+    }
+
     /// The word that metrics use as a label.
     pub fn label(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What a controller has in place of an I/O queue whose connection lives on another core.
+//! What a controller has in place of a queue whose connection lives on another core.
 //!
 //! It carries out the commands that come from there, and passes on what happens to the queue from
 //! outside. Commands in the volume are counted here, as those of a connection of this core are.
@@ -16,14 +16,16 @@ use reactor::mailbox::{Full, Receiver, Sender};
 use reactor::sync::{Notify, oneshot};
 use reactor::{CoreId, Instant};
 use volume::Volume;
-use wire::nvme::Status;
+use wire::nvme::{Sqe, Status};
 
-use crate::nvme_tcp::moving::{self, Moving};
 use crate::nvmf::abort::AbortSignal;
+use crate::nvmf::admin::{self, AdminResult, is_event_request};
 use crate::nvmf::away::{ABORTS, About, FromHome, ToHome};
 use crate::nvmf::controller::Controller;
+use crate::nvmf::fabrics;
 use crate::nvmf::io::fused::{self, PairStatus};
 use crate::nvmf::io::{self, IoCommand};
+use crate::nvmf::moves::Returning;
 use crate::nvmf::outcome::Outcome;
 use crate::nvmf::port::{Aborted, CloseReason, QueuePort};
 use crate::nvmf::target::Target;
@@ -55,6 +57,7 @@ pub(crate) struct StandIn {
     work: Cell<u64>,
     /// The core of the connection.
     core: CoreId,
+    can_come_home: bool,
 }
 
 /// What a stand-in is made of.
@@ -66,6 +69,8 @@ pub(crate) struct Post {
     pub to_away: Sender<FromHome>,
     pub from_away: Receiver<ToHome>,
     pub core: CoreId,
+    /// False for a connection that stays where it is.
+    pub can_come_home: bool,
 }
 
 impl StandIn {
@@ -92,6 +97,7 @@ impl StandIn {
             last: RefCell::default(),
             work: Cell::new(0),
             core: post.core,
+            can_come_home: post.can_come_home,
         });
         let port: Rc<dyn QueuePort> = Rc::clone(&stand_in) as Rc<dyn QueuePort>;
         let port = Rc::downgrade(&port);
@@ -115,9 +121,9 @@ impl StandIn {
         self.work.get()
     }
 
-    /// Whether the connection may be asked to come home: it ends not, and was not asked yet.
+    /// Whether the connection may be asked to come home: it can, it ends not, and was not asked yet.
     pub fn can_be_called(&self) -> bool {
-        !self.is_closing.get() && !self.is_called.get()
+        self.can_come_home && !self.is_closing.get() && !self.is_called.get()
     }
 
     /// Asks the connection to come home, unless it was asked already.
@@ -134,7 +140,7 @@ impl StandIn {
         while let Some(message) = self.next().await {
             match message {
                 ToHome::Finished => break,
-                ToHome::Returned(moving) => return self.welcome(*moving),
+                ToHome::Returned(connection) => return self.welcome(connection),
                 message => self.handle(message),
             }
         }
@@ -173,6 +179,7 @@ impl StandIn {
                 compare,
                 data,
             } => self.start_pair((first, second), write, compare, data),
+            ToHome::Admin { index, sqe, data } => self.start_admin(index, sqe, data),
             ToHome::Failed { sqe, status, lost } => {
                 self.controller.skip_errors(lost);
                 self.controller.record_error(self.qid, &sqe, status);
@@ -256,6 +263,34 @@ impl StandIn {
         }));
     }
 
+    fn start_admin(&self, index: u16, sqe: Sqe, data: Option<Buf>) {
+        let Some(this) = self.this.upgrade() else {
+            return;
+        };
+        let running = Running::new(this);
+        drop(reactor::spawn(async move {
+            let stand_in = &running.0;
+            match stand_in.administer(&sqe, data).await {
+                AdminResult::Done(outcome) if is_event_request(&sqe) => {
+                    stand_in.post(sqe.cid.get(), outcome);
+                }
+                AdminResult::Done(outcome) => stand_in.tell(FromHome::Done { index, outcome }),
+                AdminResult::Waits => {}
+            }
+        }));
+    }
+
+    async fn administer(&self, sqe: &Sqe, data: Option<Buf>) -> AdminResult {
+        if sqe.is_fabrics() {
+            return AdminResult::Done(fabrics::property(&self.controller, sqe));
+        }
+        if !self.controller.registers.get().ready() {
+            let status = Status::COMMAND_SEQUENCE_ERROR.with_dnr();
+            return AdminResult::Done(Outcome::failure(status));
+        }
+        admin::execute(&self.controller, sqe, data).await
+    }
+
     /// The volume, if commands may go there now.
     fn volume(&self) -> Result<Volume, Status> {
         if !self.controller.registers.get().ready() {
@@ -285,10 +320,10 @@ impl StandIn {
     }
 
     /// The connection is here again, and everything it had been sent and not read with it.
-    fn welcome(&self, moving: Moving) {
+    fn welcome(&self, returning: Box<dyn Returning>) {
         self.target.leave_stand_in(self.id);
         self.controller.heard(self.heard());
-        moving::come_home(&self.target, &self.controller, moving, |ticket, aborted| {
+        returning.come_home(&self.target, &self.controller, &|ticket, aborted| {
             self.answer_abort(ticket, aborted)
         });
     }
@@ -312,6 +347,10 @@ impl StandIn {
 
 impl QueuePort for StandIn {
     fn abort(&self, cid: u16) -> Aborted {
+        if self.qid == 0 && self.controller.events.borrow_mut().cancel(cid) {
+            self.tell(FromHome::Cancelled { cid });
+            return Aborted::Known(true);
+        }
         let mut aborts = self.aborts.borrow_mut();
         let free = aborts.iter().position(Option::is_none);
         let Some(free) = free.filter(|_| !self.orphans.get()) else {
@@ -325,8 +364,8 @@ impl QueuePort for StandIn {
         Aborted::Asked(answer)
     }
 
-    fn post(&self, _cid: u16, _outcome: Outcome) {
-        // Only admin commands wait for events.
+    fn post(&self, cid: u16, outcome: Outcome) {
+        self.tell(FromHome::Posted { cid, outcome });
     }
 
     fn is_drained(&self, since: Instant) -> bool {

@@ -57,7 +57,8 @@ pub struct Slot {
     pub partner: Option<u16>,
     /// When the current wait for the host's data began or last made progress.
     pub progress: reactor::Instant,
-    generation: u16,
+    /// Differs each time the slot is used again.
+    serial: u32,
 }
 
 /// Why a command cannot enter the table.
@@ -131,11 +132,11 @@ impl CommandTable {
         self.advance();
         self.by_cid.insert(cid, index);
         let slot = &mut self.slots[usize::from(index)];
-        let generation = slot.generation.wrapping_add(1);
+        let serial = slot.serial.wrapping_add(1);
         *slot = Slot {
             sqe: *sqe,
             phase: Phase::Queued,
-            ..Slot::empty(generation)
+            ..Slot::empty(serial)
         };
         Ok(index)
     }
@@ -155,9 +156,22 @@ impl CommandTable {
         self.by_cid.get(&cid).copied()
     }
 
-    /// Transfer tag of a slot: differs each time the slot is used again.
+    /// Transfer tag of a slot: differs each time the slot is used again, until it repeats.
     pub fn ttag(&self, index: u16) -> u16 {
-        (self.slot(index).generation << INDEX_BITS) | index
+        ((self.slot(index).serial as u16) << INDEX_BITS) | index
+    }
+
+    /// Which use of a slot this is.
+    pub fn serial(&self, index: u16) -> u32 {
+        self.slot(index).serial
+    }
+
+    /// True while this use of the slot still waits for data, or swallows it.
+    pub fn waits(&self, index: u16, serial: u32) -> bool {
+        let slot = self.slots.get(usize::from(index));
+        slot.is_some_and(|slot| {
+            slot.serial == serial && matches!(slot.phase, Phase::Receiving | Phase::Draining)
+        })
     }
 
     /// The slot that waits for data under this tag.
@@ -229,7 +243,7 @@ impl CommandTable {
 }
 
 impl Slot {
-    fn empty(generation: u16) -> Self {
+    fn empty(serial: u32) -> Self {
         Self {
             sqe: Sqe::zeroed(),
             phase: Phase::Free,
@@ -241,7 +255,7 @@ impl Slot {
             damaged: false,
             partner: None,
             progress: reactor::Instant::from_nanos(0),
-            generation,
+            serial,
         }
     }
 }

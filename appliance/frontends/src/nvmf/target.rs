@@ -9,8 +9,9 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
+use rdma::Card;
 use reactor::CoreId;
-use reactor::net::{BoundSocket, TcpStream};
+use reactor::net::BoundSocket;
 use reactor::sync::Notify;
 use volume::Volume;
 
@@ -18,19 +19,19 @@ use crate::closing::Closing;
 use crate::complaints::{Complaint, Complaints};
 use crate::error::FrontendError;
 use crate::guests::{Guest, Guests};
-use crate::listener::{Acceptor, Listener};
-use crate::metrics::{ConnectionInfo, MetricsSnapshot, Totals};
-use crate::nvme_tcp::balance::{self, Balance};
-use crate::nvme_tcp::connection::Connection;
-use crate::nvme_tcp::moving;
-use crate::nvme_tcp::wish::Destination;
+use crate::listener::Listener;
+use crate::metrics::{ConnectionInfo, CounterValues, MetricsSnapshot, Totals};
+use crate::nvme_rdma::RdmaListener;
+use crate::nvmf::balance::{self, Balance};
 use crate::nvmf::controller::Controller;
 use crate::nvmf::directory::HomeIndex;
 use crate::nvmf::handover::TargetMessage;
+use crate::nvmf::moves::Destination;
 use crate::nvmf::placement::Placement;
 use crate::nvmf::port::{CloseReason, QueuePort};
 use crate::nvmf::stand_in::StandIn;
 use crate::nvmf::subsystem::Subsystem;
+use crate::nvmf::transport::Transport;
 use crate::options::{SubsystemOptions, TargetOptions, volume_nqn};
 use crate::reservation::Reservations;
 use crate::seats::Seat;
@@ -50,10 +51,13 @@ struct Inner {
     /// Removed subsystems that hosts are still connected to.
     retired: RefCell<Vec<Rc<Subsystem>>>,
     discovery: RefCell<Vec<Weak<Controller>>>,
-    connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
+    connections: RefCell<BTreeMap<u64, Rc<dyn Served>>>,
     /// For connections to subsystems of this core that other cores serve.
     stand_ins: RefCell<BTreeMap<u64, Rc<StandIn>>>,
     listeners: RefCell<Vec<Weak<Listener>>>,
+    /// What this core has of RDMA, and where it listens there.
+    card: RefCell<Option<Card>>,
+    rdma_listeners: RefCell<Vec<Rc<RdmaListener>>>,
     last_connection: Cell<u64>,
     /// Sockets that are being greeted.
     guests: Rc<Guests>,
@@ -62,6 +66,26 @@ struct Inner {
     totals: Totals,
     complaints: Rc<Complaints>,
     balance: Balance,
+}
+
+/// A connection of this core as its target sees it, whatever carries it.
+pub(crate) trait Served {
+    /// Identifier on this core, for logs and lists.
+    fn id(&self) -> u64;
+    /// What there is to know about it.
+    fn info(&self) -> ConnectionInfo;
+    /// What it counted on this core.
+    fn counted_here(&self) -> CounterValues;
+    /// Asks for the end, see [`QueuePort::close`].
+    fn close(&self, reason: CloseReason);
+    /// Whether it may be served by another core than its controller's.
+    fn can_leave(&self) -> bool;
+    /// True while it is on its way to another core.
+    fn is_moving(&self) -> bool;
+    /// Work done on it, in the unit of [`crate::nvmf::stand_in::work_of`].
+    fn work(&self) -> u64;
+    /// Asks for a move. False when it cannot be, or not now.
+    fn ask_move(&self, to: Destination) -> bool;
 }
 
 /// A target that may be gone.
@@ -92,6 +116,8 @@ impl Target {
             connections: RefCell::default(),
             stand_ins: RefCell::default(),
             listeners: RefCell::default(),
+            card: RefCell::default(),
+            rdma_listeners: RefCell::default(),
             last_connection: Cell::new(0),
             guests: Rc::default(),
             gone: Notify::new(),
@@ -186,8 +212,42 @@ impl Target {
             return Err(FrontendError::ShuttingDown);
         }
         let listener = Listener::open(self.clone(), bound)?;
-        self.0.options.directory.add_listener(listener.address());
+        let directory = &self.0.options.directory;
+        directory.add_listener(Transport::Tcp, listener.address());
         self.0.listeners.borrow_mut().push(Rc::downgrade(&listener));
+        Ok(listener)
+    }
+
+    /// Gives the core a card, for NVMe/RDMA connections that it is to serve. Each core of an appliance
+    /// that listens over RDMA needs one, whichever core it is that listens.
+    pub fn use_card(&self, card: Card) {
+        *self.0.card.borrow_mut() = Some(card);
+    }
+
+    /// The core's card, if it has one.
+    pub(crate) fn card(&self) -> Option<Card> {
+        self.0.card.borrow().clone()
+    }
+
+    /// Starts to accept NVMe/RDMA connections at `address`. The listener stays open when the handle is
+    /// dropped.
+    ///
+    /// Errors: `NoCard` before [`Target::use_card`]; `ListenRdma` with what the card said;
+    /// `ShuttingDown`.
+    pub async fn listen_rdma(
+        &self,
+        address: SocketAddr,
+    ) -> Result<Rc<RdmaListener>, FrontendError> {
+        let card = self.card().ok_or(FrontendError::NoCard { address })?;
+        let listener = card.listen(address).await;
+        let listener = listener.map_err(|error| FrontendError::ListenRdma { address, error })?;
+        if self.0.closing.has_begun() {
+            return Err(FrontendError::ShuttingDown);
+        }
+        let listener = RdmaListener::open(self.clone(), listener);
+        let directory = &self.0.options.directory;
+        directory.add_listener(Transport::Rdma, listener.address());
+        self.0.rdma_listeners.borrow_mut().push(Rc::clone(&listener));
         Ok(listener)
     }
 
@@ -197,9 +257,15 @@ impl Target {
         self.0.closing.begin();
         for listener in self.0.listeners.borrow_mut().drain(..) {
             if let Some(listener) = listener.upgrade() {
-                self.0.options.directory.remove_listener(listener.address());
+                let directory = &self.0.options.directory;
+                directory.remove_listener(Transport::Tcp, listener.address());
                 listener.close();
             }
+        }
+        for listener in self.0.rdma_listeners.borrow_mut().drain(..) {
+            let directory = &self.0.options.directory;
+            directory.remove_listener(Transport::Rdma, listener.address());
+            listener.close();
         }
         self.0.options.directory.leave(self.0.home);
         let connections: Vec<_> = self.0.connections.borrow().values().cloned().collect();
@@ -216,6 +282,7 @@ impl Target {
         }
         self.0.subsystems.borrow_mut().clear();
         self.0.retired.borrow_mut().clear();
+        self.0.card.borrow_mut().take();
     }
 
     fn is_in_use(&self) -> bool {
@@ -280,9 +347,11 @@ impl Target {
         connection.is_some_and(|connection| connection.ask_move(to))
     }
 
-    pub(crate) fn each_connection(&self, mut look: impl FnMut(&Connection)) {
+    pub(crate) fn each_connection(&self, mut look: impl FnMut(&dyn Served)) {
         let connections = self.0.connections.borrow();
-        connections.values().for_each(|connection| look(connection));
+        connections
+            .values()
+            .for_each(|connection| look(&**connection));
     }
 
     pub(crate) fn each_stand_in(&self, mut look: impl FnMut(&StandIn)) {
@@ -380,7 +449,7 @@ impl Target {
     }
 
     /// Enters a connection.
-    pub(crate) fn enter(&self, connection: Rc<Connection>) {
+    pub(crate) fn enter(&self, connection: Rc<dyn Served>) {
         self.0
             .connections
             .borrow_mut()
@@ -441,16 +510,6 @@ impl Drop for Greeting {
     }
 }
 
-impl Acceptor for Target {
-    fn accept(&self, stream: TcpStream, peer: SocketAddr) {
-        Connection::accept(self, stream, peer);
-    }
-
-    fn complaints(&self) -> &Rc<Complaints> {
-        Target::complaints(self)
-    }
-}
-
 /// Reads what other cores send until the target is gone.
 async fn read_mailbox(target: Weak<Inner>, mut mailbox: reactor::mailbox::Receiver<TargetMessage>) {
     while let Some(message) = mailbox.recv().await {
@@ -460,8 +519,8 @@ async fn read_mailbox(target: Weak<Inner>, mut mailbox: reactor::mailbox::Receiv
         let target = Target(inner);
         match message {
             TargetMessage::DirectoryChanged => target.directory_changed(),
-            TargetMessage::Connection(handover) => Connection::resume(&target, *handover),
-            TargetMessage::Moved(departure) => moving::arrive(&target, *departure),
+            TargetMessage::Connection(traveller) => traveller.arrive(&target),
+            TargetMessage::ConnectFor(connect) => connect.carry_out(&target),
         }
     }
 }

@@ -119,11 +119,11 @@ wire_struct! {
         8 asqsz: U16, "Largest admin queue in entries.";
         10 eflags: U16, "See `eflags`.";
         12 rsvd12: [u8; 20], "Reserved.";
-        32 trsvcid: Ascii<32>, "Transport service: the TCP port in decimal.";
+        32 trsvcid: Ascii<32>, "Transport service: the port in decimal.";
         64 rsvd64: [u8; 192], "Reserved.";
         256 subnqn: NqnField, "Name of the subsystem.";
         512 traddr: Ascii<256>, "Transport address.";
-        768 tsas: TransportSpecific, "Transport specific: byte 0 is TCP's security type.";
+        768 tsas: TransportSpecific, "Transport specific: `tcp_security` in byte 0, or `rdma::tsas`.";
     }
 }
 

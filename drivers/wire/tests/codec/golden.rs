@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::{iscsi_rows, nvme_rows, tcp_rows};
+use crate::{iscsi_rows, nvme_rows, rdma, tcp_rows};
 
 /// What a decoder makes of bytes: its `Debug`, and the bytes that its encoder gives back.
 pub struct Decoded {
@@ -92,6 +92,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(nvme_rows::logs());
     rows.extend(nvme_rows::fabrics());
     rows.extend(tcp_rows::rows());
+    rows.extend(rdma::rows());
     rows.extend(iscsi_rows::rows());
     rows
 }

@@ -5,6 +5,7 @@ mod iscsi;
 mod iscsi_rows;
 mod malformed;
 mod nvme_rows;
+mod rdma;
 mod roundtrip;
 mod scsi;
 mod scsi_copy;

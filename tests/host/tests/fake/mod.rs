@@ -1,24 +1,24 @@
 //! A controller that does just enough, on one thread, and on request something wrong.
+#![allow(dead_code, reason = "every test file uses another part")]
+
+mod answers;
+pub mod over_rdma;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use wire::fabrics::{FabricsType, connect::ConnectResponse};
-use wire::nvme::command::{AdminOpcode, Identify, ReadWrite};
-use wire::nvme::identify::{Cns, IdentifyController, IdentifyNamespace, LbaFormat};
-use wire::nvme::register::{Cap, ControllerStatus, offset};
+use wire::fabrics::FabricsType;
+use wire::nvme::command::AdminOpcode;
 use wire::nvme::{Cqe, NvmOpcode, Sgl, Sqe, Status};
 use wire::tcp::{
     C2hData, CapsuleResp, CommonHeader, Framing, IcResp, Layout, Link, Pdu, R2t, Receiver, digest,
     flags, icreq,
 };
-use zerocopy::little_endian::{U16, U32, U64};
+
+use answers::{BLOCKS, CAPSULE_DATA_BYTES, bytes_of};
 
 /// Most bytes of one H2CData PDU here: larger writes take several.
 pub const MAXH2CDATA: u32 = 8192;
-/// Blocks of the namespace, 4096 bytes each.
-pub const BLOCKS: usize = 1024;
-const CNTLID: u16 = 5;
 
 /// What the controller does wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,7 +111,7 @@ impl Fake {
             data_digest,
             pda: 0,
         };
-        self.link.max_capsule_data_bytes = 8192;
+        self.link.max_capsule_data_bytes = CAPSULE_DATA_BYTES;
         self.link.max_data_bytes = MAXH2CDATA;
         self.send(IcResp::new(0, request.dgst, MAXH2CDATA).as_wire())
     }
@@ -159,44 +159,17 @@ impl Fake {
     }
 
     fn fabrics(&mut self, sqe: &Sqe) -> Result<(), Gone> {
-        let result = match sqe.fabrics_type() {
-            Some(FabricsType::CONNECT) => {
-                self.io = sqe.cdw10.get() >> 16 != 0;
-                u64::from(
-                    ConnectResponse {
-                        cntlid: CNTLID,
-                        authreq: 0,
-                    }
-                    .encode(),
-                )
-            }
-            Some(FabricsType::PROPERTY_GET) => match sqe.cdw11.get() {
-                offset::CAP => Cap::default().with_mqes(127).with_timeout_500ms(2).0,
-                offset::CSTS if self.enabled => ControllerStatus::default().with_rdy(1).0.into(),
-                _ => 0,
-            },
-            Some(FabricsType::PROPERTY_SET) => {
-                self.enabled = true;
-                0
-            }
-            other => panic!("no fabrics command {other:?} here"),
-        };
+        if sqe.fabrics_type() == Some(FabricsType::CONNECT) {
+            self.io = sqe.cdw10.get() >> 16 != 0;
+        }
+        let result = answers::fabrics(sqe, &mut self.enabled);
         self.respond(sqe, Status::SUCCESS, result)
     }
 
     fn admin(&mut self, sqe: &Sqe) -> Result<(), Gone> {
         match sqe.admin_opcode() {
             AdminOpcode::IDENTIFY => {
-                let data = match Identify::decode(sqe).expect("an Identify").cns {
-                    Cns::CONTROLLER => IdentifyController {
-                        cntlid: U16::new(CNTLID),
-                        ioccsz: U32::new((64 + 8192) / 16),
-                        ..IdentifyController::zeroed()
-                    }
-                    .as_wire()
-                    .to_vec(),
-                    _ => namespace().as_wire().to_vec(),
-                };
+                let data = answers::identify(sqe);
                 self.send_data(sqe, &data)
             }
             AdminOpcode::SET_FEATURES => {
@@ -322,17 +295,4 @@ impl Fake {
     fn send(&mut self, bytes: &[u8]) -> Result<(), Gone> {
         self.stream.write_all(bytes).map_err(|_| Gone)
     }
-}
-
-fn namespace() -> IdentifyNamespace {
-    let mut namespace = IdentifyNamespace::zeroed();
-    namespace.nsze = U64::new(BLOCKS as u64);
-    namespace.lbaf[0] = LbaFormat::new(12);
-    namespace
-}
-
-fn bytes_of(sqe: &Sqe) -> std::ops::Range<usize> {
-    let range = ReadWrite::decode(sqe).expect("a range");
-    let first = range.slba as usize * 4096;
-    first..first + range.block_count() as usize * 4096
 }

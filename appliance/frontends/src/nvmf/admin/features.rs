@@ -13,6 +13,7 @@ use wire::nvme::{NSID_ALL, Sqe, Status};
 use crate::nvmf::controller::Controller;
 use crate::nvmf::io::{NSID, reservation};
 use crate::nvmf::plan::{Length, Transfer, to_host};
+use crate::nvmf::transport::Transport;
 use crate::reservation::{Action, Participant};
 
 /// Largest keep alive timeout accepted, in milliseconds: one day.
@@ -63,15 +64,15 @@ const HOST_ID_BYTES: u64 = 16;
 /// Temperature threshold of a device without sensors: never crossed.
 const NO_THRESHOLD: u32 = 0xffff;
 
-pub(super) fn plan_get(sqe: &Sqe) -> Result<Transfer, Status> {
+pub(super) fn plan_get(sqe: &Sqe, transport: Transport) -> Result<Transfer, Status> {
     let fields = GetFeatures::decode(sqe).map_err(|_| INVALID_FIELD)?;
     match fields.fid {
-        FeatureId::HOST_IDENTIFIER => to_host(sqe, HOST_ID_BYTES, Length::AtLeast),
+        FeatureId::HOST_IDENTIFIER => to_host(sqe, HOST_ID_BYTES, Length::AtLeast, transport),
         _ => Ok(Transfer::None),
     }
 }
 
-pub(super) fn plan_set(sqe: &Sqe, _capsule_bytes: u32) -> Result<Transfer, Status> {
+pub(super) fn plan_set(sqe: &Sqe) -> Result<Transfer, Status> {
     let fields = SetFeatures::decode(sqe).map_err(|_| INVALID_FIELD)?;
     if fields.save {
         return Err(Status::FEATURE_NOT_SAVEABLE.with_dnr());

@@ -10,20 +10,21 @@ use wire::nvme::feature::async_event;
 use wire::nvme::identify::{
     Cns, Csi, DescriptorWriter, IDENTIFY_BYTES, IdentifyController, IdentifyControllerNvm,
     IdentifyNamespace, IdentifyNamespaceIndependent, IdentifyNamespaceNvm, IoCommandSets,
-    LbaFormat, NsDescriptor, NsidList, cntrltype, ctratt, dlfeat, nsfeat, ofcs, oncs, sgls, vwc,
+    LbaFormat, NsDescriptor, NsidList, cntrltype, ctratt, dlfeat, nsfeat, ofcs, oncs, vwc,
 };
 use wire::nvme::reservation::rescap;
 use wire::nvme::{NSID_ALL, Sqe, Status};
 use wire::text::{Ascii, DISCOVERY_NQN, NqnField};
 use zerocopy::little_endian::{U16, U32, U64, U128};
 
-use crate::nvmf::controller::Controller;
+use crate::nvmf::controller::{Controller, ControllerLimits};
 use crate::nvmf::error_log;
 use crate::nvmf::events::MAX_WAITING;
 use crate::nvmf::io::NSID;
 use crate::nvmf::plan::{Length, Transfer, to_host};
 use crate::nvmf::registers::VERSION;
 use crate::nvmf::subsystem::{MODEL, Subsystem};
+use crate::nvmf::transport::Transport;
 
 /// Firmware revision: the version of this crate.
 pub(super) const FIRMWARE: &str = env!("CARGO_PKG_VERSION");
@@ -51,8 +52,8 @@ const RESCAP: u8 = rescap::PERSISTS
 const INVALID_FIELD: Status = Status::INVALID_FIELD.with_dnr();
 const INVALID_NAMESPACE: Status = Status::INVALID_NAMESPACE.with_dnr();
 
-pub(super) fn plan(sqe: &Sqe) -> Result<Transfer, Status> {
-    to_host(sqe, IDENTIFY_BYTES as u64, Length::AtLeast)
+pub(super) fn plan(sqe: &Sqe, transport: Transport) -> Result<Transfer, Status> {
+    to_host(sqe, IDENTIFY_BYTES as u64, Length::AtLeast, transport)
 }
 
 pub(super) fn execute(controller: &Rc<Controller>, sqe: &Sqe) -> Result<Vec<u8>, Status> {
@@ -129,9 +130,18 @@ fn common(controller: &Controller) -> IdentifyController {
         elpe: (error_log::ENTRIES - 1) as u8,
         kas: U16::new(KAS),
         maxcmd: U16::new(limits.entries),
-        sgls: U32::new(sgls::SUPPORTED | sgls::OFFSET_ADDRESS | sgls::TRANSPORT),
+        ..capsules(limits)
+    }
+}
+
+/// What the transport decides: which descriptors a command may have, and how large capsules are.
+/// In-capsule data follows the command at once, and one descriptor has all data of a command.
+fn capsules(limits: &ControllerLimits) -> IdentifyController {
+    IdentifyController {
+        sgls: U32::new(limits.transport.sgls()),
         ioccsz: U32::new((64 + limits.in_capsule_bytes) / 16),
         iorcsz: U32::new(1),
+        icdoff: U16::ZERO,
         msdbd: 1,
         ..IdentifyController::zeroed()
     }
@@ -308,4 +318,45 @@ fn page_blocks(info: &VolumeInfo) -> u16 {
 
 fn zero_based(count: u32) -> u16 {
     u16::try_from(count.saturating_sub(1)).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::nvme::identify::sgls;
+
+    use super::*;
+    use crate::nvmf::transport::Transport;
+    use crate::options::{RdmaOptions, TargetOptions};
+
+    #[test]
+    fn capsules_are_announced_as_the_transport_takes_them() {
+        let options = TargetOptions {
+            in_capsule_bytes: 8192,
+            max_queue_entries: 256,
+            rdma: RdmaOptions {
+                in_capsule_bytes: 4096,
+                max_queue_entries: 128,
+                ..RdmaOptions::default()
+            },
+            ..TargetOptions::default()
+        };
+        let tcp = ControllerLimits::of(&options, Transport::Tcp);
+        let rdma = ControllerLimits::of(&options, Transport::Rdma);
+        assert_eq!((tcp.entries, rdma.entries), (256, 128));
+        let (tcp, rdma) = (capsules(&tcp), capsules(&rdma));
+        assert_eq!(tcp.ioccsz.get() * 16, 64 + 8192);
+        assert_eq!(rdma.ioccsz.get() * 16, 64 + 4096);
+        for data in [&tcp, &rdma] {
+            assert_eq!(
+                (data.iorcsz.get(), data.icdoff.get(), data.msdbd),
+                (1, 0, 1)
+            );
+            let alignment = data.sgls.get() & 0b11;
+            assert_eq!(alignment, 0b01, "no alignment is asked for");
+        }
+        let has = |data: &IdentifyController, bit: u32| data.sgls.get() & bit != 0;
+        assert!(has(&rdma, sgls::KEYED) && !has(&rdma, sgls::TRANSPORT));
+        assert!(has(&tcp, sgls::TRANSPORT) && !has(&tcp, sgls::KEYED));
+        assert!(has(&rdma, sgls::OFFSET_ADDRESS) && has(&tcp, sgls::OFFSET_ADDRESS));
+    }
 }

@@ -21,16 +21,17 @@ use crate::nvmf::events::Event;
 use crate::nvmf::io::NSID;
 use crate::nvmf::plan::{Length, Transfer, to_host};
 use crate::nvmf::subsystem::Subsystem;
+use crate::nvmf::transport::Transport;
 
 const INVALID_FIELD: Status = Status::INVALID_FIELD.with_dnr();
 const INVALID_LOG: Status = Status::INVALID_LOG_PAGE.with_dnr();
 
-pub(super) fn plan(sqe: &Sqe, max_io_bytes: u32) -> Result<Transfer, Status> {
+pub(super) fn plan(sqe: &Sqe, max_io_bytes: u32, transport: Transport) -> Result<Transfer, Status> {
     let fields = GetLogPage::decode(sqe).map_err(|_| INVALID_FIELD)?;
     if fields.len_bytes() > u64::from(max_io_bytes) || !fields.lpo.is_multiple_of(4) {
         return Err(INVALID_FIELD);
     }
-    to_host(sqe, fields.len_bytes(), Length::AtLeast)
+    to_host(sqe, fields.len_bytes(), Length::AtLeast, transport)
 }
 
 pub(super) fn execute(controller: &Rc<Controller>, sqe: &Sqe) -> Result<Vec<u8>, Status> {

@@ -16,6 +16,7 @@ use wire::nvme::{AdminOpcode, Sqe, Status};
 use crate::nvmf::controller::Controller;
 use crate::nvmf::outcome::Outcome;
 use crate::nvmf::plan::{Transfer, check_flags};
+use crate::nvmf::transport::Transport;
 
 /// What became of an admin command.
 #[derive(Debug)]
@@ -26,34 +27,42 @@ pub enum AdminResult {
     Waits,
 }
 
+/// What an admin command is checked against.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AdminContext {
+    /// The controller is enabled, and ready.
+    pub is_ready: bool,
+    /// It is a discovery controller.
+    pub is_discovery: bool,
+    /// MDTS in bytes.
+    pub max_io_bytes: u32,
+    /// What carries the queue.
+    pub transport: Transport,
+}
+
 /// Checks an admin command as far as its data is concerned. The error completes it.
-pub fn plan(controller: &Controller, sqe: &Sqe, capsule_bytes: u32) -> Result<Transfer, Status> {
+pub(crate) fn plan(context: &AdminContext, sqe: &Sqe) -> Result<Transfer, Status> {
     check_flags(sqe)?;
     if sqe.fuse() != wire::nvme::command::Fuse::NONE {
         return Err(Status::INVALID_FIELD.with_dnr());
     }
-    if !controller.registers.get().ready() {
+    if !context.is_ready {
         return Err(Status::COMMAND_SEQUENCE_ERROR.with_dnr());
     }
-    check_offered(controller, sqe.admin_opcode())?;
+    if !is_offered(sqe.admin_opcode(), context.is_discovery) {
+        return Err(Status::INVALID_OPCODE.with_dnr());
+    }
+    let transport = context.transport;
     match sqe.admin_opcode() {
-        AdminOpcode::IDENTIFY => identify::plan(sqe),
-        AdminOpcode::GET_LOG_PAGE => log_page::plan(sqe, controller.limits.max_io_bytes),
-        AdminOpcode::GET_FEATURES => features::plan_get(sqe),
-        AdminOpcode::SET_FEATURES => features::plan_set(sqe, capsule_bytes),
+        AdminOpcode::IDENTIFY => identify::plan(sqe, transport),
+        AdminOpcode::GET_LOG_PAGE => log_page::plan(sqe, context.max_io_bytes, transport),
+        AdminOpcode::GET_FEATURES => features::plan_get(sqe, transport),
+        AdminOpcode::SET_FEATURES => features::plan_set(sqe),
         _ => Ok(Transfer::None),
     }
 }
 
 /// Which commands exist on which kind of controller; everything else is an invalid opcode.
-fn check_offered(controller: &Controller, opcode: AdminOpcode) -> Result<(), Status> {
-    if is_offered(opcode, controller.is_discovery()) {
-        Ok(())
-    } else {
-        Err(Status::INVALID_OPCODE.with_dnr())
-    }
-}
-
 pub(crate) fn is_offered(opcode: AdminOpcode, discovery: bool) -> bool {
     match opcode {
         AdminOpcode::IDENTIFY
@@ -65,6 +74,12 @@ pub(crate) fn is_offered(opcode: AdminOpcode, discovery: bool) -> bool {
         AdminOpcode::ABORT => !discovery,
         _ => false,
     }
+}
+
+/// True for a command that may wait for an event, and is then completed by
+/// [`QueuePort::post`](crate::nvmf::port::QueuePort::post).
+pub(crate) fn is_event_request(sqe: &Sqe) -> bool {
+    !sqe.is_fabrics() && sqe.admin_opcode() == AdminOpcode::ASYNC_EVENT_REQUEST
 }
 
 /// Carries out a planned command. `data` is what the host sent.

@@ -26,8 +26,9 @@ use wire::nvme::{NSID_ALL, NvmOpcode, Sqe, Status};
 
 use crate::nvmf::controller::Controller;
 use crate::nvmf::outcome::Outcome;
-use crate::nvmf::plan::{Transfer, check_flags};
+use crate::nvmf::plan::{Length, Transfer, check_flags, from_host, to_host};
 use crate::nvmf::status::{self, Access};
+use crate::nvmf::transport::Transport;
 use crate::reservation::Access as Reserved;
 
 /// The one namespace of every subsystem.
@@ -109,6 +110,18 @@ pub struct IoContext<'a> {
     pub max_io_bytes: u32,
     /// Data that came in the capsule.
     pub capsule_bytes: u32,
+    /// What carries the queue.
+    pub transport: Transport,
+}
+
+impl IoContext<'_> {
+    fn to_host(&self, sqe: &Sqe, need_bytes: u64, length: Length) -> Result<Transfer, Status> {
+        to_host(sqe, need_bytes, length, self.transport)
+    }
+
+    fn from_host(&self, sqe: &Sqe, need_bytes: u64, length: Length) -> Result<Transfer, Status> {
+        from_host(sqe, need_bytes, self.capsule_bytes, length, self.transport)
+    }
 }
 
 /// A command that passed its checks.

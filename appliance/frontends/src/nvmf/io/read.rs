@@ -5,7 +5,7 @@ use wire::nvme::command::ReadWrite;
 use wire::nvme::{Sqe, Status};
 
 use super::{IoCommand, IoContext, IoPlan, check_range, namespace, transfer_bytes};
-use crate::nvmf::plan::{Length, to_host};
+use crate::nvmf::plan::Length;
 
 pub(super) fn plan(sqe: &Sqe, context: &IoContext<'_>) -> Result<IoPlan, Status> {
     let info = namespace(sqe, context)?;
@@ -13,7 +13,7 @@ pub(super) fn plan(sqe: &Sqe, context: &IoContext<'_>) -> Result<IoPlan, Status>
     let (lba, block_count) = (fields.slba, fields.block_count());
     check_range(info, lba, u64::from(block_count))?;
     let len_bytes = transfer_bytes(info, context, block_count)?;
-    let transfer = to_host(sqe, len_bytes, Length::Exact)?;
+    let transfer = context.to_host(sqe, len_bytes, Length::Exact)?;
     Ok(IoPlan {
         command: IoCommand::Read {
             lba,

@@ -16,7 +16,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use super::{IoCommand, IoContext, IoPlan, namespace, need};
 use crate::nvmf::controller::Controller;
 use crate::nvmf::outcome::Outcome;
-use crate::nvmf::plan::{Length, from_host, to_host};
+use crate::nvmf::plan::Length;
 use crate::reservation::{Action, Current, Identity, Kind, Participant, Refusal, Registrant};
 
 const INVALID_FIELD: Status = Status::INVALID_FIELD.with_dnr();
@@ -67,12 +67,7 @@ fn plan(
     len_bytes: usize,
 ) -> Result<IoPlan, Status> {
     namespace(sqe, context)?;
-    let transfer = from_host(
-        sqe,
-        len_bytes as u64,
-        context.capsule_bytes,
-        Length::AtLeast,
-    )?;
+    let transfer = context.from_host(sqe, len_bytes as u64, Length::AtLeast)?;
     if transfer.from_host_bytes() > u64::from(context.max_io_bytes) {
         return Err(INVALID_FIELD);
     }
@@ -89,7 +84,7 @@ pub(super) fn plan_report(sqe: &Sqe, context: &IoContext<'_>) -> Result<IoPlan, 
     if fields.len_bytes() > u64::from(context.max_io_bytes) {
         return Err(INVALID_FIELD);
     }
-    let transfer = to_host(sqe, fields.len_bytes(), Length::AtLeast)?;
+    let transfer = context.to_host(sqe, fields.len_bytes(), Length::AtLeast)?;
     let command = IoCommand::Report(fields);
     Ok(IoPlan { command, transfer })
 }

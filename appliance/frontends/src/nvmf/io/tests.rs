@@ -30,6 +30,7 @@ fn plan_on(block_bytes: u32, sqe: &Sqe) -> Result<IoPlan, Status> {
         namespace: Some(&info),
         max_io_bytes: 1 << 20,
         capsule_bytes: 8192,
+        transport: Transport::Tcp,
     };
     plan(sqe, &context).map_err(|status| {
         assert!(status.dnr(), "a command that is wrong stays wrong");
@@ -190,6 +191,7 @@ fn the_namespace_may_be_gone() {
         namespace: None,
         max_io_bytes: 1 << 20,
         capsule_bytes: 0,
+        transport: Transport::Tcp,
     };
     for sqe in [
         Sqe::flush(1, NSID_ALL),

@@ -1,4 +1,4 @@
-//! Fused pairs on a connection: two commands, one after the other, that act as one.
+//! Fused pairs on a queue: two commands, one after the other, that act as one.
 //!
 //! Source: base 2.0 section 3.4.2.
 
@@ -7,13 +7,14 @@ use std::rc::Rc;
 use wire::nvme::command::Fuse;
 use wire::nvme::{Sqe, Status};
 
-use super::connection::{Connection, Running};
+use super::running::Running;
+use super::{Link, Queue};
 use crate::nvmf::away::ToHome;
 use crate::nvmf::io::fused::{self, PairStatus, check_pair};
 use crate::nvmf::outcome::Outcome;
 use crate::nvmf::table::Phase;
 
-/// What the connection remembers between the halves of a pair.
+/// What the queue remembers between the halves of a pair.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Fused {
     /// Nothing.
@@ -25,7 +26,7 @@ pub(crate) enum Fused {
     Failed,
 }
 
-impl Connection {
+impl<L: Link> Queue<L> {
     /// Called for each command in order, before its plan is carried out. The error fails it.
     pub(super) fn fuse(self: &Rc<Self>, index: u16, sqe: &Sqe) -> Result<(), Status> {
         let before = self.fused.replace(Fused::None);
@@ -45,7 +46,7 @@ impl Connection {
         }
     }
 
-    /// The command was refused before [`Connection::fuse`] saw it.
+    /// The command was refused before [`Queue::fuse`] saw it.
     pub(super) fn fuse_refused(self: &Rc<Self>, sqe: &Sqe) {
         match (self.fused.replace(Fused::None), sqe.fuse()) {
             (Fused::First(first), Fuse::SECOND) => {
@@ -126,14 +127,14 @@ impl Connection {
         };
         let running = Running::new(self);
         drop(reactor::spawn(async move {
-            let connection = running.connection();
-            let status = match connection.owner.here() {
+            let queue = running.queue();
+            let status = match queue.owner.here() {
                 Some(controller) => {
                     fused::execute(write, (compare, data), &volume, controller).await
                 }
                 None => PairStatus::failed(Status::INTERNAL_ERROR),
             };
-            connection.answer_pair(first, second, status);
+            queue.answer_pair(first, second, status);
         }));
     }
 

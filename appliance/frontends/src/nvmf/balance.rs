@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use reactor::{CoreId, CoreStats, Instant};
 
-use super::wish::Destination;
 use crate::nvmf::directory::CoreTarget;
+use crate::nvmf::moves::Destination;
 use crate::nvmf::placement::{Candidate, Decision, OtherCore, decide};
 use crate::nvmf::target::{Target, WeakTarget};
 
@@ -134,7 +134,7 @@ fn candidates(target: &Target) -> Vec<Candidate> {
                 id: connection.id(),
                 away: None,
                 work: balance.since_last(connection.id(), connection.work()),
-                can_move: !connection.wish.is_made() && !balance.is_left_alone(connection.id()),
+                can_move: !connection.is_moving() && !balance.is_left_alone(connection.id()),
             });
         }
     });

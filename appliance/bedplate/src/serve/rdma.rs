@@ -1,0 +1,57 @@
+//! RDMA on the data cores, as the configuration says.
+
+use ::rdma::{Card, CardOptions, CardStats, Registry};
+use anyhow::Context;
+use config::NvmeRdmaConfig;
+use control::model::RdmaCounters;
+use frontends::RdmaOptions;
+
+/// What the cards of all cores share.
+#[derive(Clone)]
+pub struct Shared {
+    registry: Registry,
+    options: CardOptions,
+}
+
+impl Shared {
+    /// Touches no device yet.
+    pub fn new(config: &NvmeRdmaConfig) -> Self {
+        Self {
+            registry: Registry::new(),
+            options: CardOptions {
+                receive_entries: config.receive_entries,
+                receive_data_bytes: config.in_capsule.bytes() as u32,
+                ..CardOptions::default()
+            },
+        }
+    }
+
+    /// What the calling core has of RDMA. Errors: the machine has none.
+    pub fn card(&self) -> anyhow::Result<Card> {
+        Card::verbs(self.registry.clone(), self.options.clone())
+            .context("[nvme_rdma] cannot be served on this machine")
+    }
+}
+
+/// The sizes of queues over RDMA.
+pub fn options(config: &NvmeRdmaConfig) -> RdmaOptions {
+    RdmaOptions {
+        max_queue_entries: config.queue_depth,
+        in_capsule_bytes: config.in_capsule.bytes() as u32,
+        receive_entries: config.receive_entries,
+    }
+}
+
+/// The counters of a core's card.
+pub fn counters(stats: &CardStats) -> RdmaCounters {
+    RdmaCounters {
+        queue_pairs: stats.queue_pairs,
+        memory_regions: stats.memory_regions,
+        registered_bytes: stats.registered_bytes,
+        receives_posted: stats.receives_posted,
+        receives_short: stats.receives_short,
+        completions: stats.completions,
+        failed: stats.failed,
+        armed: stats.armed,
+    }
+}
