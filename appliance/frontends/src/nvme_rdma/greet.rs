@@ -64,7 +64,7 @@ pub(super) fn begin(target: &Target, incoming: Incoming, seat: Seat, asked: Aske
         drop(pass);
         match greeted {
             Ok((pair, sqhd, connected)) => {
-                let carried = carried(seat, ends, sqhd, &connected.request);
+                let carried = carried(seat, ends, sqhd, &connected);
                 serve(target, pair, carried, connected).await;
             }
             Err(reason) => end(&target, ends.peer, reason),
@@ -265,8 +265,9 @@ impl Guest<'_> {
     }
 }
 
-fn carried(seat: Seat, ends: Ends, sqhd: u16, request: &ConnectRequest) -> Carried {
-    let mut carried = Carried::fresh(seat, ends, request.qid, request.entries, sqhd);
+fn carried(seat: Seat, ends: Ends, sqhd: u16, connected: &Connected) -> Carried {
+    let (request, qid) = (&connected.request, connected.joined.qid);
+    let mut carried = Carried::fresh(seat, ends, qid, request.entries, sqhd);
     carried.no_flow_control = request.no_flow_control;
     carried
 }

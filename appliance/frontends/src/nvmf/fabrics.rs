@@ -41,8 +41,6 @@ pub struct ConnectRequest {
     pub host: Host,
     /// To which subsystem.
     pub subsystem_nqn: String,
-    /// What carries the queue.
-    pub transport: Transport,
 }
 
 /// What a successful Connect gives to its connection.
@@ -129,7 +127,6 @@ pub fn check_connect(
             id: data.hostid,
         },
         subsystem_nqn: subsystem_nqn.to_owned(),
-        transport,
     })
 }
 
