@@ -6,14 +6,15 @@
 //! card finds room only by completions.
 #![expect(unsafe_code, reason = "hands work requests to the card")]
 
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::{io, mem};
 
-use reactor::buf::{self, Buf};
+use reactor::buf::Buf;
 
 use super::ffi::{self, SendRequest, Sge};
 use super::library::outcome;
 use super::regions::Region;
+use super::short::ShortMessages;
 use super::status::work_error;
 use crate::{Completion, Done, INLINE_BYTES, Payload, Remote, Work, WorkError};
 
@@ -56,18 +57,6 @@ enum Kind {
     Send,
     Read,
     Write,
-}
-
-/// Where short messages lie until they are handed over, one place for each slot.
-enum ShortMessages {
-    /// The card copies them out of the work request.
-    Inline(Box<[[u8; INLINE_BYTES]]>),
-    /// The card reads them from here, while it has the slot.
-    Registered {
-        _memory: Buf,
-        start: NonNull<u8>,
-        key: u32,
-    },
 }
 
 impl SendQueue {
@@ -337,57 +326,6 @@ fn writable(buf: &mut Buf, keys: impl Find) -> Option<Sge> {
         length: u32::try_from(bytes.len()).ok()?,
         lkey,
     })
-}
-
-impl ShortMessages {
-    fn registered(count: usize, keys: impl Find) -> io::Result<ShortMessages> {
-        let no_memory = || io::Error::from(io::ErrorKind::OutOfMemory);
-        let pool = buf::engine_pool();
-        let mut memory = pool.try_alloc(count * INLINE_BYTES).ok_or_else(no_memory)?;
-        let key = keys(&memory).ok_or_else(no_memory)?.local_key;
-        let start = memory.try_mut().map(|bytes| NonNull::from(bytes).cast());
-        Ok(ShortMessages::Registered {
-            start: start.ok_or_else(no_memory)?,
-            _memory: memory,
-            key,
-        })
-    }
-
-    /// Puts a message in the place of a slot, which the card does not have.
-    fn put(&mut self, slot: usize, message: &[u8]) -> Sge {
-        let length = message.len() as u32;
-        match self {
-            ShortMessages::Inline(places) => {
-                places[slot][..message.len()].copy_from_slice(message);
-                Sge {
-                    addr: places[slot].as_ptr().expose_provenance() as u64,
-                    length,
-                    lkey: 0,
-                }
-            }
-            ShortMessages::Registered { start, key, .. } => {
-                // SAFETY: the buffer has a place for each slot, and a message is not longer than
-                // one. The card reads only places of slots that it has; no reference exists.
-                let place = unsafe {
-                    let place = start.add(slot * INLINE_BYTES).as_ptr();
-                    ptr::copy_nonoverlapping(message.as_ptr(), place, message.len());
-                    place
-                };
-                Sge {
-                    addr: place.expose_provenance() as u64,
-                    length,
-                    lkey: *key,
-                }
-            }
-        }
-    }
-
-    fn flags(&self) -> u32 {
-        match self {
-            ShortMessages::Inline(_) => ffi::SEND_INLINE,
-            ShortMessages::Registered { .. } => 0,
-        }
-    }
 }
 
 #[cfg(test)]
