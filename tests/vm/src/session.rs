@@ -108,12 +108,7 @@ impl Session {
     ///
     /// # Errors
     /// When anything the test needs is missing.
-    pub fn start_rdma(
-        name: &str,
-        script: &str,
-        extra: &[String],
-        limit: Duration,
-    ) -> Result<Self> {
+    pub fn start_rdma(name: &str, script: &str, extra: &[String], limit: Duration) -> Result<Self> {
         let dir = paths::run_dir(name)?;
         let inside = dir.join("inside");
         create_dir_all(&inside).map_err(Error::io("make", &inside))?;
