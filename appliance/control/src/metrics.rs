@@ -197,7 +197,8 @@ impl Snapshot {
             }),
         ];
         for (what, help, field) in gauges {
-            let mut family = Family::gauge(encoder, &format!("bedplate_rdma_{what}"), help)?;
+            let name = format!("bedplate_rdma_{what}");
+            let mut family = Family::gauge(encoder, &name, help)?;
             for (core, rdma) in &cores {
                 family.set(vec![("core", core)], field(rdma) as f64)?;
             }
@@ -215,7 +216,8 @@ impl Snapshot {
             }),
         ];
         for (what, help, field) in counters {
-            let mut family = Family::counter(encoder, &format!("bedplate_rdma_{what}"), help)?;
+            let name = format!("bedplate_rdma_{what}");
+            let mut family = Family::counter(encoder, &name, help)?;
             for (core, rdma) in &cores {
                 family.count(vec![("core", core)], field(rdma))?;
             }
@@ -234,7 +236,8 @@ impl Snapshot {
             ),
         ];
         for (what, help, field) in regions {
-            let mut family = Family::gauge(encoder, &format!("bedplate_rdma_{what}"), help)?;
+            let name = format!("bedplate_rdma_{what}");
+            let mut family = Family::gauge(encoder, &name, help)?;
             if let Some((_, rdma)) = cores.first() {
                 family.set(vec![], field(rdma) as f64)?;
             }

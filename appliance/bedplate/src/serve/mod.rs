@@ -111,7 +111,11 @@ fn start(config: &Config, plans: &[CorePlan]) -> anyhow::Result<Running> {
     let (events_in, events) = mpsc::unbounded_channel();
     let directory = Directory::new();
     let iscsi = config.iscsi.as_ref().map(iscsi::Shared::new).transpose()?;
-    let rdma = config.nvme_rdma.as_ref().map(rdma::Shared::new);
+    let rdma = config
+        .nvme_rdma
+        .as_ref()
+        .map(rdma::Shared::new)
+        .transpose()?;
     let mut mailboxes = Vec::new();
     let mut tasks = Vec::new();
     for plan in plans {

@@ -1,10 +1,13 @@
 //! RDMA on the data cores, as the configuration says.
 
-use ::rdma::{Card, CardOptions, CardStats, Registry};
+use ::rdma::verbs::Registry;
+use ::rdma::{Card, CardOptions, CardStats};
 use anyhow::Context;
 use config::NvmeRdmaConfig;
 use control::model::RdmaCounters;
 use frontends::RdmaOptions;
+
+const UNSERVED: &str = "[nvme_rdma] cannot be served on this machine";
 
 /// What the cards of all cores share.
 #[derive(Clone)]
@@ -14,22 +17,22 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Touches no device yet.
-    pub fn new(config: &NvmeRdmaConfig) -> Self {
-        Self {
-            registry: Registry::new(),
+    /// Touches no device yet. Errors: the machine has no RDMA libraries.
+    pub fn new(config: &NvmeRdmaConfig) -> anyhow::Result<Self> {
+        let registry = Registry::new().context(UNSERVED)?;
+        Ok(Self {
+            registry,
             options: CardOptions {
                 receive_entries: config.receive_entries,
                 receive_data_bytes: config.in_capsule.bytes() as u32,
                 ..CardOptions::default()
             },
-        }
+        })
     }
 
     /// What the calling core has of RDMA. Errors: the machine has none.
     pub fn card(&self) -> anyhow::Result<Card> {
-        Card::verbs(self.registry.clone(), self.options.clone())
-            .context("[nvme_rdma] cannot be served on this machine")
+        Card::verbs(self.registry.clone(), self.options.clone()).context(UNSERVED)
     }
 }
 
