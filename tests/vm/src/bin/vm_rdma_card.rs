@@ -1,7 +1,10 @@
-//! Runs the checks of the seam on a real card: `card_checks ADDRESS [NAME]...`, ADDRESS of an RDMA
-//! device of this machine. Prints a line for each; the first that fails ends the program.
+//! Runs the checks of `drivers/rdma` on a real card: `vm-rdma-card ADDRESS [NAME]...`, ADDRESS of an
+//! RDMA device of the machine it runs on, which is the test VM. Prints a line for each; the first that
+//! fails ends the program.
 
-#[path = "../tests/common/mod.rs"]
+#![forbid(unsafe_code)]
+
+#[path = "../../../../drivers/rdma/tests/common/mod.rs"]
 mod common;
 
 use std::io::ErrorKind;
