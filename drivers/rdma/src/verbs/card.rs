@@ -139,7 +139,7 @@ impl CoreCard {
         expect(&entry.next().await, "rdma_resolve_route", address)?;
         let context = id.context().ok_or(RdmaError::NoDevice { address })?;
         let queues = self.queues(context, address)?;
-        let pair = Pair::new(managed, &queues, options, self.options.flush_timeout)
+        let pair = Pair::open(managed, &queues, options, self.options.flush_timeout)
             .map_err(failed("making a queue pair"))?;
         let parameters = Parameters {
             private_data,

@@ -99,7 +99,7 @@ impl IncomingRequest {
         let managed = self.managed.take().ok_or_else(gone)?;
         let flush_timeout = self.card.options().flush_timeout;
         // Dropping the identifier of a request refuses it, also where this fails.
-        let pair = Pair::new(managed, &queues, options, flush_timeout)
+        let pair = Pair::open(managed, &queues, options, flush_timeout)
             .map_err(failed("making a queue pair"))?;
         let id = pair.pair().managed().id();
         id.accept(&parameters).map_err(failed("rdma_accept"))?;

@@ -54,7 +54,7 @@ pub struct Pair {
 impl Pair {
     /// Makes the queue pair of a connection that is being set up. Errors: what the system says;
     /// `QuotaExceeded` when the completion queue has no room for another.
-    pub fn new(
+    pub fn open(
         managed: Managed,
         queues: &Rc<Queues>,
         options: PairOptions,

@@ -252,11 +252,7 @@ impl Receives {
             self.hungry.notified().await;
             while let Some(slot) = self.next_waiting() {
                 let data = buf::alloc(self.data_bytes).await;
-                let mut state = self.state.borrow_mut();
-                state.waiting.retain(|&other| other != slot);
-                state.slots[slot as usize].data = Some(data);
-                state.ready.push(slot);
-                drop(state);
+                self.state.borrow_mut().feed_waiting(slot, data);
                 self.post();
                 reactor::next_turn().await;
             }

@@ -196,8 +196,8 @@ impl SendQueue {
         self.posted += match (&result, refused.is_null()) {
             (Ok(()), _) => waiting,
             (Err(_), true) => 0,
-            // SAFETY: it is one of the requests above.
             (Err(_), false) => {
+                // SAFETY: it is one of the requests above.
                 let slot = unsafe { (*refused).wr_id } as usize;
                 ((slot + count - first) % count).min(waiting)
             }

@@ -57,6 +57,13 @@ impl Slots {
         }
     }
 
+    /// Gives a slot that waits a buffer; it is to be posted.
+    pub fn feed_waiting(&mut self, slot: u32, data: Buf) {
+        self.waiting.retain(|&other| other != slot);
+        self.slots[slot as usize].data = Some(data);
+        self.ready.push(slot);
+    }
+
     /// Posts the batch in one call. Gives how many the card did not take; those are ready again.
     pub fn post(&mut self, queue: *mut ffi::Srq) -> usize {
         if self.batch.is_empty() {
@@ -83,8 +90,8 @@ impl Slots {
         let taken = match (result, refused.is_null()) {
             (Ok(()), _) => self.batch.len(),
             (Err(_), true) => 0,
-            // SAFETY: it is one of the requests above.
             (Err(_), false) => {
+                // SAFETY: it is one of the requests above.
                 let slot = unsafe { (*refused).wr_id } as u32;
                 let place = self.batch.iter().position(|&other| other == slot);
                 place.unwrap_or(0)
