@@ -105,3 +105,89 @@ impl Slots {
         left
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::ffi::c_int;
+    use std::mem::MaybeUninit;
+
+    use super::*;
+
+    thread_local! {
+        /// Slot and number of parts of each receive that the card was handed.
+        static HANDED: RefCell<Vec<(u64, c_int)>> = const { RefCell::new(Vec::new()) };
+        /// Receives that are taken before one is refused.
+        static TAKES: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+
+    unsafe extern "C" fn post_srq_recv(
+        _queue: *mut ffi::Srq,
+        first: *mut ReceiveRequest,
+        refused: *mut *mut ReceiveRequest,
+    ) -> c_int {
+        let mut next = first;
+        while !next.is_null() {
+            // SAFETY: the slots link requests that are there during the call.
+            let request = unsafe { &*next };
+            if TAKES.get() == 0 {
+                // SAFETY: as the interface of the card has it.
+                unsafe { *refused = next };
+                return libc::ENOMEM;
+            }
+            TAKES.set(TAKES.get() - 1);
+            let slot = request.wr_id & !super::super::RECEIVE;
+            HANDED.with_borrow_mut(|all| all.push((slot, request.num_sge)));
+            next = request.next;
+        }
+        0
+    }
+
+    /// Posts to a card that writes down what it is handed. Gives what it did not take, and that.
+    fn post(slots: &mut Slots, takes: usize) -> (usize, Vec<(u64, c_int)>) {
+        let mut context = MaybeUninit::<ffi::Context>::zeroed();
+        let mut queue = MaybeUninit::<ffi::Srq>::zeroed();
+        // SAFETY: writes to fields of memory that is there.
+        unsafe {
+            (&raw mut (*context.as_mut_ptr()).ops.post_srq_recv).write(post_srq_recv);
+            (&raw mut (*queue.as_mut_ptr()).context).write(context.as_mut_ptr());
+        }
+        TAKES.set(takes);
+        (slots.post(queue.as_mut_ptr()), HANDED.take())
+    }
+
+    #[test]
+    fn receives_are_posted_in_one_call() {
+        let mut slots = Slots::new(4);
+        assert_eq!(post(&mut slots, 9), (0, vec![]), "none is in the batch");
+        slots.batch.extend([2, 0, 3]);
+        slots.parts[2 * PARTS + 1].length = 4096;
+        let handed = vec![(2, 2), (0, 1), (3, 1)];
+        assert_eq!(post(&mut slots, 9), (0, handed));
+        let posted: Vec<bool> = slots.slots.iter().map(|slot| slot.is_posted).collect();
+        assert_eq!(posted, [true, false, true, true]);
+        assert!(slots.batch.is_empty());
+    }
+
+    #[test]
+    fn what_the_card_refuses_is_ready_again() {
+        let mut slots = Slots::new(4);
+        slots.batch.append(&mut slots.ready);
+        let (left, handed) = post(&mut slots, 1);
+        assert_eq!((left, handed.len()), (3, 1));
+        assert_eq!(slots.ready, [1, 2, 3]);
+        let posted = slots.slots.iter().filter(|slot| slot.is_posted).count();
+        assert_eq!(posted, 1);
+    }
+
+    #[test]
+    fn a_fed_slot_waits_no_more() {
+        let pool = reactor::buf::BufPool::new(4 << 20, "test").unwrap();
+        let mut slots = Slots::new(4);
+        slots.ready.clear();
+        slots.waiting.extend([3, 1]);
+        slots.feed_waiting(3, pool.try_alloc(4096).unwrap());
+        assert_eq!((&slots.waiting[..], &slots.ready[..]), (&[1][..], &[3][..]));
+        assert!(slots.slots[3].data.is_some());
+    }
+}

@@ -49,7 +49,8 @@ pub struct Ends {
 
 impl Bench {
     pub async fn new(target: Card, host: Card, address: SocketAddr) -> Self {
-        let listener = target.listen(address).await.expect("the address is free");
+        let listener = target.listen(address).await;
+        let listener = listener.unwrap_or_else(|error| panic!("{error}"));
         Self {
             target,
             host,

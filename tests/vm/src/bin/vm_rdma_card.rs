@@ -1,6 +1,6 @@
 //! Runs the checks of `drivers/rdma` on a real card: `vm-rdma-card ADDRESS [NAME]...`, ADDRESS of an
 //! RDMA device of the machine it runs on, which is the test VM. Prints a line for each; the first that
-//! fails ends the program.
+//! fails ends the program. The name `removal` stands alone: it takes the device away.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ use std::time::Duration;
 use common::*;
 use rdma::verbs::Registry;
 use rdma::{Access, Card, Completion, DetachedIncoming, Lost, RdmaError, WorkError};
+use reactor::buf::{Buf, pool};
 use reactor::cores::{self, CoreConfig};
 use reactor::mailbox;
 
@@ -45,6 +46,8 @@ const CHECKS: &[(&str, Check)] = checks! {
     move_requests;
     moves_to_another_thread;
     a_wildcard_address_listens;
+    receives_wait_for_memory;
+    cards_may_go_before_their_pairs;
     hundred_connections;
     endings_leave_nothing_in_the_kernel;
 };
@@ -55,6 +58,9 @@ fn main() {
     let address: SocketAddr = address.parse().expect("ADDRESS:PORT");
     let names: Vec<String> = arguments.collect();
     tracing_to_stderr();
+    if names == ["removal"] {
+        return run(address, |bench| Box::pin(a_device_is_taken_away(bench)));
+    }
     for (name, check) in CHECKS {
         if names.is_empty() || names.iter().any(|wanted| name.ends_with(wanted.as_str())) {
             println!("check {name}");
@@ -224,6 +230,79 @@ async fn moves_to_another_thread(bench: &Bench) {
     host.disconnect();
     assert_eq!(within(said.recv()).await, Some(42));
     other.join().expect("the other core ends");
+}
+
+/// With the pool empty the receives become fewer, and senders wait; with memory they come back.
+async fn receives_wait_for_memory(bench: &Bench) {
+    let entries = options().receive_entries as usize;
+    let ends = bench.ends().await;
+    let message = filled(1000, 1).await;
+    let mut taken: Vec<Buf> = Vec::new();
+    while let Some(buf) = pool().try_alloc(4096) {
+        taken.push(buf);
+    }
+    let mut kept = Vec::new();
+    for tag in 0..entries as u64 {
+        post(&ends.host, tag, send(message.clone()));
+        kept.push(expect_received(&ends.target).await);
+        expect_sent(&ends.host, tag).await;
+    }
+    post(&ends.host, 99, send(message.clone()));
+    reactor::time::sleep(Duration::from_millis(50)).await;
+    let stats = bench.target.stats();
+    assert_eq!(stats.receives_posted, 0);
+    assert!(stats.receives_short >= entries as u64, "{stats:?}");
+    assert!(ends.target.try_next().is_none() && ends.host.try_next().is_none());
+    kept.clear();
+    expect_received(&ends.target).await;
+    expect_sent(&ends.host, 99).await;
+    drop(taken);
+    until("all receives are posted", || {
+        bench.target.stats().receives_posted == entries as u64
+    })
+    .await;
+}
+
+/// Pairs outlive the cards that made them, and then nothing is left.
+async fn cards_may_go_before_their_pairs(bench: &Bench) {
+    let before = resources();
+    let registry = registry();
+    let mut address = bench.listener.address();
+    address.set_port(address.port() + 7);
+    let other = Bench::new(card(&registry), card(&registry), address).await;
+    let ends = other.ends().await;
+    drop((other, registry));
+    post(&ends.host, 1, inline(b"still here"));
+    expect_received(&ends.target).await;
+    expect_sent(&ends.host, 1).await;
+    ends.host.disconnect();
+    assert_eq!(expect_lost(&ends.target).await, Lost::ByPeer);
+    drop(ends);
+    until("nothing is left", || resources() == before).await;
+}
+
+/// The device is taken away: everything on it ends, and says so.
+async fn a_device_is_taken_away(bench: &Bench) {
+    let ends = bench.ends().await;
+    // It returns when the last user of the device has ended.
+    let removal = std::process::Command::new("rdma")
+        .args(["link", "delete", "rxe0"])
+        .spawn();
+    drop(removal.expect("rdma of iproute2"));
+    for pair in [&ends.host, &ends.target] {
+        // Whichever hears of it second may be disconnected by the first.
+        let lost = expect_lost(pair).await;
+        let is_right = matches!(lost, Lost::Failed(WorkError::Card) | Lost::ByPeer);
+        assert!(is_right, "{lost:?}");
+    }
+    drop(ends);
+    until("the pairs are gone", || {
+        bench.host.stats().queue_pairs + bench.target.stats().queue_pairs == 0
+    })
+    .await;
+    let address = bench.listener.address();
+    let refused = within(bench.host.connect(address, b"", PAIR)).await;
+    assert!(matches!(refused, Err(RdmaError::NoDevice { .. })));
 }
 
 async fn a_wildcard_address_listens(bench: &Bench) {
