@@ -73,6 +73,7 @@ checks! {
     private_data_is_carried: endings::private_data_is_carried;
     requests_are_refused: endings::requests_are_refused;
     either_side_disconnects: endings::either_side_disconnects;
+    received_messages_were_sent: endings::received_messages_were_sent;
     dropped_pairs_give_everything_back: endings::dropped_pairs_give_everything_back;
     connections_come_and_go: twenty_connections;
     requests_move_between_cards: move_requests;

@@ -17,8 +17,9 @@ use crate::options::PairOptions;
 use super::card::{Shared, Slot};
 use super::faults::SetupStep;
 use super::frame::{ACCEPT_DATA_BYTES, Frame, Kind, REJECT_DATA_BYTES};
-use super::pair::{Handle, Pair, gone};
-use super::setup::{break_at, check_len, hear, nonsense, say};
+use super::handle::Handle;
+use super::pair::Pair;
+use super::setup::{break_at, check_len, gone, hear, nonsense, say};
 
 /// How long a refusal may take to leave.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(1);

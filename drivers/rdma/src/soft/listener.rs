@@ -102,8 +102,11 @@ async fn take_in(listener: TcpListener, backlog: Rc<Backlog>) {
             Ok((stream, peer)) => {
                 let backlog = backlog.clone();
                 reactor::spawn(async move {
-                    greet(stream, peer, &backlog).await;
-                    drop(credit);
+                    let vanished = greet(stream, peer, &backlog).await;
+                    drop((credit, backlog));
+                    if let Some(socket) = vanished {
+                        let _ = timeout(VANISHED, socket.discard()).await;
+                    }
                 })
                 .detach();
             }
@@ -112,29 +115,21 @@ async fn take_in(listener: TcpListener, backlog: Rc<Backlog>) {
     }
 }
 
-/// Hears what a connection wants.
-async fn greet(stream: TcpStream, peer: SocketAddr, backlog: &Backlog) {
-    let Ok(local) = stream.local_addr() else {
-        return;
-    };
+/// Hears what a connection wants. Gives it back when nobody is to know of it.
+async fn greet(stream: TcpStream, peer: SocketAddr, backlog: &Backlog) -> Option<Socket<()>> {
+    let local = stream.local_addr().ok()?;
     let socket = Socket::new(stream);
-    let Ok(Ok((frame, private_data))) = timeout(GREETING_LIMIT, hear(&socket)).await else {
-        return;
-    };
-    let Some(read_depth) = frame.read_depth(CONNECT_DATA_BYTES) else {
-        return;
-    };
+    let heard = timeout(GREETING_LIMIT, hear(&socket)).await;
+    let (frame, private_data) = heard.ok()?.ok()?;
+    let read_depth = frame.read_depth(CONNECT_DATA_BYTES)?;
     if frame.kind != Kind::Connect {
-        return;
+        return None;
     }
     let card = &backlog.card;
     if card.faults.vanishes() {
-        let _ = timeout(VANISHED, socket.discard()).await;
-        return;
+        return Some(socket);
     }
-    if break_at(card, SetupStep::Requested, peer).is_err() {
-        return;
-    }
+    break_at(card, SetupStep::Requested, peer).ok()?;
     let request = Request {
         private_data,
         peer,
@@ -147,4 +142,5 @@ async fn greet(stream: TcpStream, peer: SocketAddr, backlog: &Backlog) {
         waiting.push_back(incoming);
         backlog.bell.notify_one();
     }
+    None
 }

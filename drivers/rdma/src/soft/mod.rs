@@ -7,16 +7,18 @@
 //! crashes; on a machine it works over any TCP network. [`Faults`] makes the card itself fail.
 //!
 //! Where things are: `frame` is the protocol, `setup`, `listener` and `incoming` how a connection
-//! comes to stand, `pair` and `queue` what a user posts, `tasks` what runs, `responder` what comes
-//! in, `receives`, `regions` and `completions` what the pairs of a core share.
+//! comes to stand, `handle`, `pair` and `queue` what a user posts, `tasks` what runs, `parser` and
+//! `responder` what comes in, `receives`, `regions` and `completions` what the pairs of a core share.
 
 mod card;
 mod completions;
 mod faults;
 mod frame;
+mod handle;
 mod incoming;
 mod listener;
 mod pair;
+mod parser;
 mod queue;
 mod receives;
 mod regions;

@@ -1,7 +1,6 @@
 //! One queue pair: its state, what its user can do with it, and its end.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,16 +9,14 @@ use reactor::Instant;
 use reactor::buf::Buf;
 use reactor::sync::Notify;
 
-use crate::card::PairBackend;
 use crate::completion::Completion;
-use crate::error::{Lost, PostError, RdmaError, WorkError};
+use crate::error::{Lost, WorkError};
 use crate::inbox::Inbox;
 use crate::options::PairOptions;
 use crate::work::{Payload, Work};
 
 use super::card::{Shared, Slot};
 use super::completions::{Event, Line};
-use super::faults::Planned;
 use super::frame::{Frame, Kind};
 use super::queue::{Next, Trouble, WorkQueue};
 use super::tasks;
@@ -39,6 +36,8 @@ pub(super) struct Pair {
     /// Rings once, when the pair goes down.
     pub downed: Notify,
     pub queue: RefCell<WorkQueue>,
+    /// Bytes of the peer that came in so far, to see whether it is there.
+    pub heard_bytes: Cell<u64>,
     /// As a responder: the next request's number.
     pub expected: Cell<u32>,
     /// As a responder: requests are thrown away until `expected` comes again.
@@ -79,6 +78,7 @@ impl Pair {
             output: SendQueue::new(2 * (entries + usize::from(peer_read_depth)) + 8),
             downed: Notify::new(),
             queue: RefCell::new(WorkQueue::new(entries, read_depth)),
+            heard_bytes: Cell::new(0),
             expected: Cell::new(0),
             is_refusing: Cell::new(false),
             is_answer_due: Cell::new(false),
@@ -90,11 +90,16 @@ impl Pair {
         pair.card.faults.add_pair(&pair);
         reactor::spawn(tasks::send(pair.clone())).detach();
         reactor::spawn(tasks::receive(pair.clone())).detach();
+        reactor::spawn(tasks::watch(Rc::downgrade(&pair))).detach();
         pair
     }
 
     pub fn number(&self) -> u32 {
         self.number
+    }
+
+    pub fn inbox(&self) -> &Inbox {
+        &self.line.inbox
     }
 
     pub fn is_down(&self) -> bool {
@@ -177,7 +182,16 @@ impl Pair {
         }
     }
 
+    /// What was carried out is answered even if the pair goes down right after.
+    fn push_due_answer(&self) {
+        if self.is_answer_due.take() {
+            let answered = self.expected.get().wrapping_sub(1);
+            self.push_frame(Frame::new(Kind::Answered, answered, 0), None);
+        }
+    }
+
     fn push_disconnect(&self) {
+        self.push_due_answer();
         let frame = Frame::new(Kind::Disconnect, 0, 0);
         self.push_frame(frame, None);
         if self.card.faults.tells_twice() {
@@ -185,7 +199,8 @@ impl Pair {
         }
     }
 
-    fn disconnect(&self) {
+    /// Ends it, and tells the peer.
+    pub fn disconnect(&self) {
         if !self.is_down() {
             self.push_disconnect();
             self.go_down(WorkError::Flushed, Lost::Here, Parting::LastWords);
@@ -194,10 +209,7 @@ impl Pair {
 
     /// Puts everything that may leave now into the output. Says when to come again by itself.
     pub fn transmit(&self) -> Option<Instant> {
-        if self.is_answer_due.take() {
-            let answered = self.expected.get().wrapping_sub(1);
-            self.push_frame(Frame::new(Kind::Answered, answered, 0), None);
-        }
+        self.push_due_answer();
         while !self.is_down() {
             let mut queue = self.queue.borrow_mut();
             let failed = match queue.next(reactor::now()) {
@@ -259,57 +271,4 @@ impl Pair {
             }
         }
     }
-}
-
-/// The user's hold on a pair. Its drop ends the pair.
-pub(super) struct Handle(pub Rc<Pair>);
-
-impl PairBackend for Handle {
-    fn post(&self, tag: u64, work: Work) -> Result<(), PostError> {
-        let pair = &self.0;
-        if pair.is_down() {
-            return Err(PostError::Lost(work));
-        }
-        let mut queue = pair.queue.borrow_mut();
-        if queue.room() == 0 {
-            return Err(PostError::Full(work));
-        }
-        let planned: Option<Planned> = pair.card.faults.plan(pair.number, &work);
-        queue.push(tag, work, planned).map_err(PostError::Full)
-    }
-
-    fn kick(&self) {
-        self.0.queue.borrow_mut().ring();
-        self.0.output.wake();
-    }
-
-    fn inbox(&self) -> &Inbox {
-        &self.0.line.inbox
-    }
-
-    fn room(&self) -> u32 {
-        self.0.queue.borrow().room() as u32
-    }
-
-    fn disconnect(&self) {
-        self.0.disconnect();
-    }
-
-    fn number(&self) -> u32 {
-        self.0.number
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        // With a dead node nobody is left to say anything.
-        if !reactor::sim::is_tearing_down() {
-            self.0.disconnect();
-        }
-    }
-}
-
-/// A set-up that ended because the other side did.
-pub(super) fn gone(address: SocketAddr) -> RdmaError {
-    RdmaError::Gone { address }
 }

@@ -16,7 +16,13 @@ use super::faults::SetupStep;
 use super::frame::{
     ACCEPT_DATA_BYTES, CONNECT_DATA_BYTES, FRAME_BYTES, Frame, Kind, REJECT_DATA_BYTES,
 };
-use super::pair::{Handle, Pair, gone};
+use super::handle::Handle;
+use super::pair::Pair;
+
+/// A set-up that ended because the other side did.
+pub(super) fn gone(address: SocketAddr) -> RdmaError {
+    RdmaError::Gone { address }
+}
 
 pub(super) fn failed(step: &'static str, address: SocketAddr, error: io::Error) -> RdmaError {
     RdmaError::Setup {

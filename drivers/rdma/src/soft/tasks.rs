@@ -1,18 +1,22 @@
 //! The two tasks of a pair: one takes in what the peer sends, one sends.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use net::{Closed, first};
-use reactor::time::{sleep_until, timeout};
+use reactor::time::{sleep, sleep_until, timeout};
 
 use crate::error::{Lost, WorkError};
 
 use super::pair::{Pair, Parting};
-use super::responder::Parser;
+use super::parser::Parser;
 
 /// Bytes taken in at once.
 const SCRATCH_BYTES: usize = 16 << 10;
+/// How often a peer that owes an answer is looked at.
+const WATCH: Duration = Duration::from_secs(1);
+/// How often it may be silent then: a real card has sent again seven times by that time.
+const SILENCES: u32 = 8;
 /// How long last words may take.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -77,6 +81,8 @@ pub(super) async fn receive(pair: Rc<Pair>) {
         match pair.socket.recv(&mut scratch).await {
             Ok(count) => {
                 let bytes = scratch.get(..count).unwrap_or_default();
+                let heard = pair.heard_bytes.get() + bytes.len() as u64;
+                pair.heard_bytes.set(heard);
                 if parser.take_in(&pair, bytes).is_break() {
                     break;
                 }
@@ -94,4 +100,24 @@ pub(super) async fn receive(pair: Rc<Pair>) {
     }
     pair.socket.end(());
     pair.output.wake();
+}
+
+/// Breaks the pair when its peer owes an answer and nothing comes from it any more, long before TCP
+/// gives up.
+pub(super) async fn watch(pair: Weak<Pair>) {
+    let (mut before, mut silences) = (0, 0);
+    loop {
+        sleep(WATCH).await;
+        let Some(pair) = pair.upgrade() else { return };
+        if pair.is_down() {
+            return;
+        }
+        let heard = pair.heard_bytes.get();
+        let is_silent = heard == before && pair.queue.borrow().has_sent();
+        before = heard;
+        silences = if is_silent { silences + 1 } else { 0 };
+        if silences == SILENCES {
+            return pair.break_down();
+        }
+    }
 }

@@ -86,6 +86,21 @@ pub async fn either_side_disconnects(bench: &Bench) {
     }
 }
 
+/// A message that its receiver has was sent, also when the receiver ends the pair right after.
+pub async fn received_messages_were_sent(bench: &Bench) {
+    for dropped in [true, false] {
+        let ends = bench.ends().await;
+        post(&ends.host, 1, inline(b"last words"));
+        expect_received(&ends.target).await;
+        match dropped {
+            true => drop(ends.target),
+            false => ends.target.disconnect(),
+        }
+        expect_sent(&ends.host, 1).await;
+        assert_eq!(expect_lost(&ends.host).await, Lost::ByPeer);
+    }
+}
+
 /// A pair whose user is gone ends by itself, and gives everything back.
 pub async fn dropped_pairs_give_everything_back(bench: &Bench) {
     let before = bench.target.stats();

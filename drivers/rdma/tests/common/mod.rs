@@ -4,6 +4,7 @@
 pub mod checks;
 pub mod endings;
 pub mod messages;
+pub mod user;
 
 use std::net::SocketAddr;
 use std::time::Duration;
