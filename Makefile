@@ -64,6 +64,7 @@ test-tools:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
 	@tests/vm/prepare.sh
+	@tests/vm/prepare.sh python
 
 clean:
 	$(CARGO) clean

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::error::{ConfigError, Problem};
 use crate::parse::Draft;
 use crate::reader::{At, Source};
-use crate::{ByteSize, limits};
+use crate::{ByteSize, limits, nvme_rdma};
 
 type Result<T> = std::result::Result<T, ConfigError>;
 
@@ -14,7 +14,9 @@ pub(crate) fn across_tables(source: &Source<'_>, draft: &Draft) -> Result<()> {
     pool_names_and_paths_differ(source, draft)?;
     volume_names_differ(source, draft)?;
     journals_leave_room(source, draft)?;
-    listeners_do_not_overlap(source, draft)?;
+    listeners_do_not_overlap(source, &listeners(draft))?;
+    listeners_do_not_overlap(source, &rdma_listeners(draft))?;
+    nvme_rdma::receives_leave_room(source, draft)?;
     one_host_can_connect(source, draft)
 }
 
@@ -103,6 +105,7 @@ struct Listener {
     key: &'static str,
 }
 
+/// What listens on ports of TCP.
 fn listeners(draft: &Draft) -> Vec<Listener> {
     let nvme_at = draft
         .listen_at
@@ -135,8 +138,22 @@ fn listeners(draft: &Draft) -> Vec<Listener> {
     all
 }
 
-fn listeners_do_not_overlap(source: &Source<'_>, draft: &Draft) -> Result<()> {
-    let listeners = listeners(draft);
+/// What listens by the RDMA connection manager, whose ports are its own: NVMe/TCP and NVMe/RDMA may
+/// both have port 4420 of an address.
+fn rdma_listeners(draft: &Draft) -> Vec<Listener> {
+    let listen = draft.config.nvme_rdma.iter().flat_map(|rdma| &rdma.listen);
+    let at = draft.rdma_at.iter().flat_map(|at| &at.listen);
+    listen
+        .zip(at)
+        .map(|(address, at)| Listener {
+            address: *address,
+            at: Some(at.clone()),
+            key: "nvme_rdma.listen",
+        })
+        .collect()
+}
+
+fn listeners_do_not_overlap(source: &Source<'_>, listeners: &[Listener]) -> Result<()> {
     for (index, listener) in listeners.iter().enumerate() {
         let Some(at) = &listener.at else { continue };
         let mut earlier = listeners[..index].iter();

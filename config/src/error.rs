@@ -188,6 +188,22 @@ pub enum Problem {
         /// Its size.
         size: String,
     },
+    /// Fewer receives than one queue has entries.
+    #[error("{receives} receives are fewer than the {queue_depth} entries of one queue")]
+    ReceivesBelowQueue {
+        /// Receives of a core.
+        receives: u64,
+        /// Entries of a queue.
+        queue_depth: u64,
+    },
+    /// The receives take more than half of the buffers of a core.
+    #[error("receives take {receives}, more than half of the {memory} of buffers of each core")]
+    ReceivesFillMemory {
+        /// What they take.
+        receives: String,
+        /// `[reactor] memory`.
+        memory: String,
+    },
     /// One host could open more connections than there may be.
     #[error("one host may open {wanted} connections, but only {allowed} are allowed in all")]
     QueuesExceedConnections {

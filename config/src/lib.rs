@@ -17,7 +17,7 @@
 //! ```
 //!
 //! File map: `model` the types, `limits` every bound and default, `schema` the list of keys,
-//! `parse` one function per table, `values` what stands in them, `reader` typed access with
+//! `parse` one function per table, `nvme_rdma` one of them, `values` what stands in them, `reader` typed access with
 //! positions, `check` the rules that span several tables, `secrets` the file of CHAP secrets, `error` what a refusal looks like.
 #![forbid(unsafe_code)]
 
@@ -27,6 +27,7 @@ pub mod limits;
 mod load;
 mod model;
 mod name;
+mod nvme_rdma;
 mod parse;
 mod reader;
 mod schema;
@@ -39,8 +40,8 @@ mod values;
 pub use error::{ConfigError, Finding, Problem};
 pub use model::{
     AllowHosts, BlockSize, Config, ControlConfig, IscsiConfig, LogConfig, LogFormat, LogLevel,
-    MetricsConfig, NvmeTcpConfig, Placement, PoolConfig, PoolPlace, ReactorConfig, SocketMode,
-    Spin, VolumeConfig,
+    MetricsConfig, NvmeRdmaConfig, NvmeTcpConfig, Placement, PoolConfig, PoolPlace, ReactorConfig,
+    SocketMode, Spin, VolumeConfig,
 };
 pub use name::{HostName, InvalidHostName, InvalidName, Name};
 pub use schema::{KEYS, Key};

@@ -109,6 +109,25 @@ pub const CONNECTIONS_MIN: u64 = 2;
 /// Most TCP connections of all hosts together.
 pub const CONNECTIONS_MAX: u64 = 65536;
 
+/// Entries of one I/O queue over RDMA: what a Linux host asks for when it is told nothing.
+pub const RDMA_QUEUE_DEPTH_DEFAULT: u64 = 128;
+/// An admin queue has this many. Source: NVMe base 2.0 section 3.3.1 (Connect).
+pub const RDMA_QUEUE_DEPTH_MIN: u64 = 32;
+/// Write data in a capsule over RDMA. Not more by default: Linux hosts from 5.4 to 5.12 can corrupt
+/// writes whose length is no multiple of 4 KiB when they may send more than that in the capsule.
+pub const RDMA_IN_CAPSULE_DEFAULT: ByteSize = ByteSize::kib(4);
+/// Largest in-capsule data over RDMA. Every receive has a buffer of that size, used or not, and
+/// Linux hosts send at most four pages.
+pub const RDMA_IN_CAPSULE_MAX: ByteSize = ByteSize::kib(16);
+/// Size of a command. Source: NVMe base 2.0 section 3.3.3.1.
+pub const COMMAND_BYTES: u64 = 64;
+/// Receives that one core has for all its connections.
+pub const RECEIVE_ENTRIES_DEFAULT: u64 = 1024;
+/// Fewest receives of a core: the admin queue of one host.
+pub const RECEIVE_ENTRIES_MIN: u64 = 32;
+/// Most receives of a core; common cards take this many in one shared queue.
+pub const RECEIVE_ENTRIES_MAX: u64 = 32_768;
+
 /// Commands that an iSCSI session may have in flight.
 pub const ISCSI_QUEUE_DEPTH_DEFAULT: u64 = 128;
 /// Fewest commands that an iSCSI session may have in flight.
@@ -139,5 +158,11 @@ const _: () = assert!(MEMORY_MIN.bytes() >= 8 * MAX_IO_MAX.bytes());
 const _: () = assert!(JOURNAL_MIN.bytes() >= 2 * MAX_IO_MAX.bytes());
 const _: () = assert!(IN_CAPSULE_MAX.bytes() <= MAX_IO_MIN.bytes());
 const _: () = assert!(QUEUES_DEFAULT < CONNECTIONS_DEFAULT);
+// The receives that nobody set leave room in the smallest arena, and serve the deepest queue.
+const _: () = assert!(
+    RECEIVE_ENTRIES_DEFAULT * (RDMA_IN_CAPSULE_DEFAULT.bytes() + COMMAND_BYTES)
+        <= MEMORY_MIN.bytes() / 2
+);
+const _: () = assert!(RECEIVE_ENTRIES_DEFAULT >= QUEUE_DEPTH_MAX);
 const _: () = assert!(JOURNAL_DEFAULT.bytes() <= JOURNAL_MAX.bytes());
 const _: () = assert!(POOL_SIZE_MIN.bytes() > JOURNAL_MIN.bytes());

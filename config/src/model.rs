@@ -22,6 +22,9 @@ pub struct Config {
     pub volumes: Vec<VolumeConfig>,
     /// `[nvme_tcp]`: the NVMe/TCP listener and what it offers to hosts.
     pub nvme_tcp: NvmeTcpConfig,
+    /// `[nvme_rdma]`: the NVMe/RDMA listener and what it offers to hosts. None: there is no NVMe/RDMA.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nvme_rdma: Option<NvmeRdmaConfig>,
     /// `[iscsi]`: the iSCSI listener and what it offers to hosts. None: there is no iSCSI.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iscsi: Option<IscsiConfig>,
@@ -254,6 +257,29 @@ impl Default for NvmeTcpConfig {
             max_connections: limits::CONNECTIONS_DEFAULT as u32,
             placement: Placement::Spread,
         }
+    }
+}
+
+/// `[nvme_rdma]`. What it does not say holds as for NVMe/TCP: I/O queues of a controller, largest
+/// transfer, connections of all hosts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NvmeRdmaConfig {
+    /// Addresses to listen on, at least one; ports are apart from those of TCP.
+    pub listen: Vec<SocketAddr>,
+    /// Entries of each I/O queue.
+    pub queue_depth: u16,
+    /// Write data a host may send inside the command capsule; multiple of 4 KiB.
+    pub in_capsule: ByteSize,
+    /// Receives of each core, which all its connections share; at least `queue_depth`.
+    pub receive_entries: u32,
+}
+
+impl NvmeRdmaConfig {
+    /// Memory that the receives of one core take.
+    pub fn receive_bytes(&self) -> ByteSize {
+        // No overflow: at most 32,768 receives of little more than 16 KiB.
+        let each = self.in_capsule.bytes() + limits::COMMAND_BYTES;
+        ByteSize::from_bytes(u64::from(self.receive_entries) * each)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::model::{
     Spin, VolumeConfig,
 };
 use crate::name::HostName;
+use crate::nvme_rdma::{self, RdmaAt};
 use crate::reader::{At, Entry, SizeRule, Source, Table, clip, refuse_unknown_tables};
 use crate::suggest::nearest;
 use crate::timespan::{InvalidTimespan, Timespan};
@@ -64,6 +65,8 @@ pub(crate) struct Draft {
     pub volumes_at: Vec<At>,
     /// Beside `config.nvme_tcp.listen`; empty when the default is used.
     pub listen_at: Vec<At>,
+    /// Beside `config.nvme_rdma`.
+    pub rdma_at: Option<RdmaAt>,
     /// Beside `config.iscsi.listen`.
     pub iscsi_at: Vec<At>,
     pub metrics_at: Option<At>,
@@ -88,6 +91,9 @@ pub(crate) fn document(source: &Source<'_>) -> Result<Draft> {
     let (pools, pools_at) = pools(source, tables)?;
     let (volumes, volumes_at) = volumes(source, tables, &pools)?;
     let (nvme_tcp, listen_at, connections_at) = nvme_tcp(single(source, tables, "nvme_tcp")?)?;
+    let rdma = single(source, tables, "nvme_rdma")?;
+    let rdma = rdma.as_ref().map(nvme_rdma::table).transpose()?;
+    let (nvme_rdma, rdma_at) = rdma.unzip();
     let (iscsi, iscsi_at) = iscsi(single(source, tables, "iscsi")?)?;
     let (metrics, metrics_at) = metrics(single(source, tables, "metrics")?)?;
     let reactor = reactor(single(source, tables, "reactor")?)?;
@@ -98,6 +104,7 @@ pub(crate) fn document(source: &Source<'_>) -> Result<Draft> {
         pools,
         volumes,
         nvme_tcp,
+        nvme_rdma,
         iscsi,
         control,
         metrics,
@@ -108,6 +115,7 @@ pub(crate) fn document(source: &Source<'_>) -> Result<Draft> {
         pools_at,
         volumes_at,
         listen_at,
+        rdma_at,
         iscsi_at,
         metrics_at,
         connections_at,

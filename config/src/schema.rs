@@ -20,7 +20,7 @@ impl TableSpec {
 }
 
 /// Every table, in the order of the documentation.
-pub(crate) const TABLES: [TableSpec; 8] = [
+pub(crate) const TABLES: [TableSpec; 9] = [
     TableSpec {
         name: "reactor",
         repeated: false,
@@ -35,6 +35,10 @@ pub(crate) const TABLES: [TableSpec; 8] = [
     },
     TableSpec {
         name: "nvme_tcp",
+        repeated: false,
+    },
+    TableSpec {
+        name: "nvme_rdma",
         repeated: false,
     },
     TableSpec {
@@ -98,6 +102,10 @@ pub const KEYS: &[Key] = &[
     key("nvme_tcp", "in_capsule", Some(r#""8KiB""#)),
     key("nvme_tcp", "max_connections", Some("1024")),
     key("nvme_tcp", "placement", Some(r#""spread""#)),
+    key("nvme_rdma", "listen", None),
+    key("nvme_rdma", "queue_depth", Some("128")),
+    key("nvme_rdma", "in_capsule", Some(r#""4KiB""#)),
+    key("nvme_rdma", "receive_entries", Some("1024")),
     key("iscsi", "listen", None),
     key("iscsi", "queue_depth", Some("128")),
     key("iscsi", "max_connections", Some("1024")),

@@ -55,6 +55,9 @@ fn appliance_says_what_it_shows() {
             .allow_hosts
             .admits("nqn.2014-08.org.nvmexpress:uuid:other")
     );
+    let rdma = config.nvme_rdma.expect("it shows NVMe/RDMA");
+    assert_eq!(rdma.listen[0], config.nvme_tcp.listen[0]);
+    assert_eq!(rdma.receive_entries, 2048);
     assert_eq!(config.volumes[2].block_size.bytes(), 512);
     assert_eq!(config.volumes[2].allow_hosts, AllowHosts::Any);
     assert_eq!(config.control.mode.bits(), 0o660);
@@ -70,6 +73,21 @@ fn iscsi_is_off_until_it_is_asked_for() {
     let iscsi = config.iscsi.unwrap();
     assert_eq!(iscsi.listen.len(), 2);
     assert_eq!(iscsi.secrets.as_deref(), Some(Path::new("s.toml")));
+}
+
+const RDMA: &str = "[nvme_rdma]\nlisten = ['127.0.0.1:4420', '[::1]:4420']\n";
+
+/// The port is that of the default NVMe/TCP listener: the two transports do not share ports.
+#[test]
+fn rdma_is_off_until_it_is_asked_for_and_may_have_the_port_of_tcp() {
+    assert_eq!(Config::parse(MINIMAL, "minimal").unwrap().nvme_rdma, None);
+    let config = Config::parse(&format!("{MINIMAL}{RDMA}"), "rdma").unwrap();
+    let rdma = config.nvme_rdma.unwrap();
+    assert_eq!(rdma.listen[0], config.nvme_tcp.listen[0]);
+    assert_eq!(rdma.queue_depth, 128);
+    assert_eq!(rdma.in_capsule, ByteSize::kib(4));
+    assert_eq!(rdma.receive_entries, 1024);
+    assert_eq!(rdma.receive_bytes(), ByteSize::from_bytes(1024 * 4160));
 }
 
 const IN_MEMORY: &str = "[[pool]]\nname = 'ram'\nmemory = '1GiB'\n";
@@ -89,12 +107,14 @@ fn what_was_read_can_be_written_and_read_again() {
     let minimal = Config::parse(MINIMAL, "minimal").unwrap();
     let in_memory = Config::parse(IN_MEMORY, "memory").unwrap();
     let iscsi = Config::parse(&format!("{MINIMAL}{ISCSI}"), "iscsi").unwrap();
+    let rdma = Config::parse(&format!("{MINIMAL}{RDMA}"), "rdma").unwrap();
     for config in [
         example("quickstart.toml"),
         example("appliance.toml"),
         minimal,
         in_memory,
         iscsi,
+        rdma,
     ] {
         let text = toml::to_string(&config).unwrap();
         assert_eq!(Config::parse(&text, "written").unwrap(), config, "{text}");
@@ -112,6 +132,11 @@ fn values_at_their_limits_are_accepted() {
         "[nvme_tcp]\nmax_queues = 1\nmax_connections = 2\nqueue_depth = 2",
         "[nvme_tcp]\nmax_io = '1MiB'\nin_capsule = '64KiB'",
         "[nvme_tcp]\nmax_io = '128KiB'\nin_capsule = '4KiB'",
+        "[nvme_rdma]\nlisten = ['0.0.0.0:1', '[::]:1']\nqueue_depth = 32\nreceive_entries = 32",
+        "[nvme_rdma]\nlisten = ['0.0.0.0:1']\nqueue_depth = 1024\nin_capsule = '16KiB'",
+        "[reactor]\nmemory = '32MiB'\n[nvme_rdma]\nlisten = ['0.0.0.0:1']\nreceive_entries = 4032",
+        "[reactor]\nmemory = '2GiB'\n[nvme_rdma]\nlisten = ['0.0.0.0:1']\nin_capsule = '16KiB'\n\
+         receive_entries = 32768",
         "[iscsi]\nlisten = ['0.0.0.0:3260']\nqueue_depth = 2\nmax_connections = 1",
         "[iscsi]\nlisten = ['0.0.0.0:3260']\nqueue_depth = 512\nmax_connections = 65536",
         "[[volume]]\nname = 'w'\npool = 'main'\nsize = '256TiB'\njournal = '4GiB'",
@@ -128,7 +153,7 @@ fn values_at_their_limits_are_accepted() {
 /// The defaults listed with the keys are those that are used.
 #[test]
 fn listed_defaults_are_the_real_ones() {
-    let config = Config::parse(&format!("{MINIMAL}{ISCSI}"), "minimal").unwrap();
+    let config = Config::parse(&format!("{MINIMAL}{ISCSI}{RDMA}"), "minimal").unwrap();
     let written: toml::Table = toml::to_string(&config).unwrap().parse().unwrap();
     for key in KEYS {
         let Some(default) = key.default else { continue };

@@ -336,6 +336,51 @@ fn nvme_tcp() {
 
 #[test]
 #[rustfmt::skip] // one row a line
+fn nvme_rdma() {
+    check(
+        &format!("{POOL}[nvme_rdma]\n"),
+        &[
+            ("queue_depth = 64", (5, 1), "nvme_rdma.listen", "missing", "[\"10.0.0.1:4420\"]"),
+            ("listen = []", (6, 10), "nvme_rdma.listen", "empty", "or remove [nvme_rdma]"),
+            ("listen = ['10.0.0.1']", (6, 11), "nvme_rdma.listen", "not an", "\"10.0.0.1:4420\""),
+            ("listen = ['0.0.0.0:1',\n'1.2.3.4:1']", (7, 1), "nvme_rdma.listen", "1.2.3.4:1 overlaps 0.0.0.0:1 of line 6", "keep one"),
+            ("listen = ['1.2.3.4:1',\n'1.2.3.4:1']", (7, 1), "nvme_rdma.listen", "twice", "keep"),
+            ("listen = ['10.0.0.1:1']\nqueue_depth = 31", (7, 15), "nvme_rdma.queue_depth", "less", "32 or more"),
+            ("listen = ['10.0.0.1:1']\nqueue_depth = 1025", (7, 15), "nvme_rdma.queue_depth", "more", "1024 or less"),
+            ("listen = ['10.0.0.1:1']\nin_capsule = '20KiB'", (7, 14), "nvme_rdma.in_capsule", "more", "\"16KiB\" or less"),
+            ("listen = ['10.0.0.1:1']\nin_capsule = '6KiB'", (7, 14), "nvme_rdma.in_capsule", "multiple of 4KiB", "\"8KiB\""),
+            ("listen = ['10.0.0.1:1']\nin_capsule = 4096", (7, 14), "nvme_rdma.in_capsule", "a number", "write \"4096\""),
+            ("listen = ['10.0.0.1:1']\nreceive_entries = 31", (7, 19), "nvme_rdma.receive_entries", "less", "32 or more"),
+            ("listen = ['10.0.0.1:1']\nreceive_entries = 32769", (7, 19), "nvme_rdma.receive_entries", "more", "32768 or less"),
+            ("listen = ['10.0.0.1:1']\nreceive_entries = 127", (7, 19), "nvme_rdma.receive_entries", "127 receives are fewer than the 128 entries", "128 or more"),
+            ("listen = ['10.0.0.1:1']\nmax_io = '1MiB'", (7, 1), "nvme_rdma.max_io", "no such key", "max_io belongs below [nvme_tcp]"),
+            ("listen = ['10.0.0.1:1']\nrecieve_entries = 1", (7, 1), "nvme_rdma.recieve_entries", "no such key", "mean receive_entries?"),
+        ],
+    );
+}
+
+#[test]
+fn receives_that_take_the_buffers_of_a_core() {
+    let with = |keys: &str| {
+        format!("{POOL}[reactor]\nmemory = '32MiB'\n[nvme_rdma]\nlisten = ['1.2.3.4:1']\n{keys}\n")
+    };
+    assert!(Config::parse(&with(""), "c.toml").is_ok());
+    let found = refusal(&with("receive_entries = 4033"));
+    assert_eq!((found.line, found.column), (9, 19), "{found}");
+    assert_eq!(
+        found.remedy,
+        "write less, or [reactor] memory = \"34MiB\" or more"
+    );
+    let found = refusal(&with("in_capsule = '16KiB'"));
+    assert_eq!(found.key, "nvme_rdma.in_capsule");
+    assert!(
+        found.problem.to_string().contains("of the 32MiB"),
+        "{found}"
+    );
+}
+
+#[test]
+#[rustfmt::skip] // one row a line
 fn iscsi() {
     check(
         &format!("{POOL}[iscsi]\n"),

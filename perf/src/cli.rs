@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::card::CardKind;
 use crate::units;
 
-/// Load generator for NVMe/TCP and iSCSI targets: no kernel initiator, any target.
+/// Load generator for NVMe/TCP, NVMe/RDMA and iSCSI targets: no kernel initiator, any target.
 #[derive(Debug, Parser)]
 #[command(name = "bedplate-perf", version)]
 pub struct Cli {
@@ -101,6 +102,9 @@ pub struct ConnectArgs {
     /// MaxBurstLength to ask for: what one R2T may ask for. iSCSI.
     #[arg(long, value_name = "BYTES", default_value = "1M", value_parser = units::burst_bytes)]
     pub max_burst: u64,
+    /// RDMA card to use. RDMA.
+    #[arg(long, value_enum, default_value = "verbs")]
+    pub card: CardKind,
     /// Longest wait for a connection or an admin command.
     #[arg(long, default_value = "10s", value_parser = units::timespan)]
     pub connect_timeout: Duration,
@@ -167,7 +171,7 @@ pub struct ThreadArgs {
 /// `bedplate-perf run`.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// The target: HOST:PORT or iscsi://HOST[:PORT][/IQN[/LUN]].
+    /// The target: HOST:PORT, rdma://HOST[:PORT][/NQN] or iscsi://HOST[:PORT][/IQN[/LUN]].
     #[arg(long, value_name = "TARGET")]
     pub connect: String,
     /// Subsystem; default the only one that discovery lists. NVMe.
@@ -206,10 +210,11 @@ pub struct RunArgs {
 /// `bedplate-perf compare`.
 #[derive(Args, Clone, Debug)]
 pub struct CompareArgs {
-    /// Target to judge: HOST:PORT[/NQN] or iscsi://HOST[:PORT][/IQN[/LUN]].
+    /// Target to judge: HOST:PORT[/NQN], rdma://HOST[:PORT][/NQN] or
+    /// iscsi://HOST[:PORT][/IQN[/LUN]].
     #[arg(long, value_name = "TARGET")]
     pub candidate: String,
-    /// Target to judge it by, of either protocol.
+    /// Target to judge it by, of any of these protocols.
     #[arg(long, value_name = "TARGET")]
     pub reference: String,
     /// Case to run, such as 4k-randread-qd32; may be given more than once.
@@ -245,7 +250,7 @@ pub struct CompareArgs {
 /// `bedplate-perf floor`.
 #[derive(Args, Clone, Debug)]
 pub struct FloorArgs {
-    /// Target to judge: HOST:PORT[/NQN] or iscsi://HOST[:PORT][/IQN[/LUN]]. Its span is overwritten.
+    /// Target to judge, named as in `compare`. Its span is overwritten.
     #[arg(long, value_name = "TARGET")]
     pub connect: String,
     /// File with the gates; default the ones that come with the program (perf/floor.toml).
@@ -294,6 +299,12 @@ pub struct NullArgs {
     /// Speak iSCSI instead of NVMe/TCP.
     #[arg(long)]
     pub iscsi: bool,
+    /// Speak NVMe/RDMA instead of NVMe/TCP.
+    #[arg(long, conflicts_with = "iscsi")]
+    pub rdma: bool,
+    /// RDMA card to use. RDMA.
+    #[arg(long, value_enum, default_value = "verbs")]
+    pub card: CardKind,
     /// Pretended size of the namespace or unit.
     #[arg(long, default_value = "1G", value_parser = units::size_bytes)]
     pub size: u64,

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use host::HostError;
+use rdma::{Lost, RdmaError, WorkError};
+use reactor::ReactorError;
 use wire::iscsi::text::TextError;
 use wire::iscsi::{AsyncEvent, LoginStatus, Opcode, PduError, RejectReason};
 use wire::nvme;
@@ -204,6 +206,24 @@ pub enum PerfError {
         /// What was expected and what came.
         problem: String,
     },
+    /// There is no RDMA card, or it could not do what a set-up asks for.
+    #[error(transparent)]
+    Rdma(#[from] RdmaError),
+    /// A card could not do what was posted.
+    #[error("{0}; the target's log should say why")]
+    Work(WorkError),
+    /// The RDMA connection of a queue ended.
+    #[error("{0}; the target's log should say why")]
+    Lost(Lost),
+    /// A core of the reactor could not start or go on.
+    #[error(transparent)]
+    Reactor(#[from] ReactorError),
+    /// The buffers of a core are all in use.
+    #[error("no memory is left for buffers: lower --qd, --bs or --queues")]
+    Buffers,
+    /// The thread of the admin side is gone.
+    #[error("the admin thread ended without a result: please report this")]
+    AdminLost,
     /// Gates that did not hold; which ones was printed.
     #[error("{count} gate(s) fell short")]
     FellShort {

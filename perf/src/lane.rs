@@ -1,25 +1,61 @@
-//! One queue with its socket, its stream of commands and its schedule.
+//! One queue with its connection, its stream of commands and its schedule.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::access::{Access, Next};
 use crate::error::PerfError;
 use crate::pace::Pace;
-use crate::queue::{Done, Io, Kind, Queue, Status};
+use crate::queue::{Done, Io, Kind, Link, Shape, Status};
 use crate::stats::Stats;
+
+/// A queue that is still to be connected.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The target.
+    pub address: SocketAddr,
+    /// Queue identifier.
+    pub qid: u16,
+    /// What is asked of it.
+    pub shape: Shape,
+    /// What writes send when no data is kept.
+    pub pattern: Vec<u8>,
+    /// What comes next.
+    pub access: Access,
+    /// When.
+    pub pace: Pace,
+}
+
+impl Prepared {
+    /// Puts it to work; `connect` makes its connection of number, shape and pattern.
+    ///
+    /// Errors: as `connect`, said of this queue.
+    pub fn lane<L>(
+        self,
+        connect: impl FnOnce(u16, Shape, Vec<u8>) -> Result<L, PerfError>,
+    ) -> Result<Lane<L>, PerfError> {
+        let (address, qid) = (self.address, self.qid);
+        let link = connect(qid, self.shape, self.pattern);
+        Ok(Lane {
+            address,
+            qid,
+            link: link.map_err(|error| error.on_queue(address, qid))?,
+            access: self.access,
+            pace: self.pace,
+            io_bytes: self.shape.io_bytes,
+        })
+    }
+}
 
 /// A queue at work.
 #[derive(Debug)]
-pub struct Lane {
+pub struct Lane<L> {
     /// The target, for messages: a socket that was reset does not know it any more.
     pub address: SocketAddr,
     /// Queue identifier.
     pub qid: u16,
-    /// Non-blocking.
-    pub socket: TcpStream,
-    /// The protocol.
-    pub queue: Queue,
+    /// Its connection.
+    pub link: L,
     /// What comes next.
     pub access: Access,
     /// When.
@@ -28,10 +64,10 @@ pub struct Lane {
     pub io_bytes: u32,
 }
 
-impl Lane {
+impl<L: Link> Lane<L> {
     /// One receive; completions go to `done`. True when bytes came.
     pub fn receive(&mut self, done: &mut Vec<Done>) -> Result<bool, PerfError> {
-        self.queue.receive(&mut self.socket, done)
+        self.link.receive(done)
     }
 
     /// Counts completions that came at `now_ns`, and checks the data of verified reads.
@@ -50,7 +86,7 @@ impl Lane {
             } else {
                 stats.failure(one.status);
             }
-            let checked = self.access.done(one, self.queue.buffer(one.cid));
+            let checked = self.access.done(one, self.link.buffer(one.cid));
             checked.map_err(|(offset, problem)| PerfError::Miscompare {
                 what: self.describe(&one.io),
                 offset,
@@ -66,7 +102,7 @@ impl Lane {
     /// Issues what is due and fits; gives how many.
     pub fn issue(&mut self, now_ns: u64) -> Result<u32, PerfError> {
         let mut issued = 0;
-        while self.queue.has_room() {
+        while self.link.has_room() {
             let Some(intended_ns) = self.pace.take(now_ns) else {
                 break;
             };
@@ -80,7 +116,7 @@ impl Lane {
     /// Issues reads of what was written; gives how many.
     pub fn issue_read_back(&mut self, now_ns: u64) -> Result<u32, PerfError> {
         let mut issued = 0;
-        while self.queue.has_room() {
+        while self.link.has_room() {
             let Some(next) = self.access.read_back() else {
                 break;
             };
@@ -103,20 +139,17 @@ impl Lane {
                 stamp.fill(data);
             }
         };
-        self.queue.submit(io, next.choice, fill)
+        self.link.submit(io, next.choice, fill)
     }
 
-    /// Sends what the socket takes; gives how many calls it made.
+    /// Sends what the connection takes; gives how many calls it made.
     pub fn send(&mut self) -> Result<u32, PerfError> {
-        if self.queue.is_sent() {
-            return Ok(0);
-        }
-        self.queue.send(&mut self.socket)
+        self.link.send()
     }
 
     /// Errors: `Timeout` when a command is in flight for longer than `limit`.
     pub fn check_timeout(&self, now_ns: u64, limit: Duration) -> Result<(), PerfError> {
-        let Some(oldest) = self.queue.oldest() else {
+        let Some(oldest) = self.link.oldest() else {
             return Ok(());
         };
         let age = Duration::from_nanos(now_ns.saturating_sub(oldest.issued_ns));
@@ -124,7 +157,7 @@ impl Lane {
             return Ok(());
         }
         Err(PerfError::Timeout {
-            in_flight: self.queue.in_flight(),
+            in_flight: self.link.in_flight(),
             after_ms: age.as_millis() as u64,
             oldest: self.describe(oldest),
         })

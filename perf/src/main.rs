@@ -1,8 +1,8 @@
-//! `bedplate-perf`: puts load on NVMe/TCP and iSCSI targets and measures what they do.
+//! `bedplate-perf`: puts load on NVMe/TCP, NVMe/RDMA and iSCSI targets and measures what they do.
 //!
 //! Two parts. The measuring one is a stack: [`queue`] is the protocol without I/O, [`lane`] adds
-//! a socket, a stream of commands ([`access`]) and a schedule ([`pace`]), [`worker`] is the loop
-//! of a thread, [`run`] starts the threads and adds up their [`stats`]. Around it: [`cli`] and
+//! a connection, a stream of commands ([`access`]) and a schedule ([`pace`]), [`worker`] is the loop
+//! of a thread, [`verbs`] that loop on a core with an RDMA card, [`run`] starts the threads and adds up their [`stats`]. Around it: [`cli`] and
 //! [`plan`] check what is asked, [`target`] speaks to the admin side, [`output`] shows the
 //! result, [`compare`] repeats runs in alternating order, [`floor`] judges their ratios, and [`null`] is a target that keeps
 //! nothing, to see what the client itself can do.
@@ -13,6 +13,7 @@
 )]
 
 mod access;
+mod card;
 mod cli;
 mod compare;
 mod error;
@@ -27,6 +28,7 @@ mod run;
 mod stats;
 mod target;
 mod units;
+mod verbs;
 mod worker;
 
 use std::process::ExitCode;

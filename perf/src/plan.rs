@@ -109,6 +109,11 @@ impl Threads {
             wait: args.wait,
         })
     }
+
+    /// The core of thread `index`, if it is to be pinned.
+    pub fn core(&self, index: usize) -> Option<usize> {
+        self.cores.get(index % self.cores.len().max(1)).copied()
+    }
 }
 
 impl Load {

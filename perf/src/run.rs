@@ -7,12 +7,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::access::{Access, Distribution, Ledger, Random};
 use crate::error::PerfError;
-use crate::lane::Lane;
+use crate::lane::{Lane, Prepared};
 use crate::pace::Pace;
 use crate::plan::{Load, Threads, Times};
-use crate::queue::{Opening, Shape};
+use crate::queue::{Connection, Opening, Shape};
 use crate::stats::{Stats, Window};
 use crate::target::Target;
+use crate::verbs;
 use crate::worker::{Shared, Worker};
 
 /// Bytes that unverified writes take their data from, beyond one write: random, so that a target
@@ -55,12 +56,18 @@ pub type Watch<'a> = &'a mut dyn FnMut(Duration, u64);
 pub fn run(target: &mut Target, job: &Job, watch: Watch<'_>) -> Result<Outcome, PerfError> {
     let units = job.load.units(&target.geometry)?;
     let opening = target.queues(job.load.queues, job.load.depth)?;
-    let mut lanes = Vec::new();
-    for index in 0..usize::from(job.load.queues) {
-        lanes.push(lane(target, job, &opening, units, index)?);
-    }
-    let shared = shared(job);
-    let threads = spawn(lanes, job, &shared)?;
+    let count = usize::from(job.load.queues);
+    let prepared = (0..count).map(|index| prepare(target, job, units, index));
+    let prepared = shares(prepared, job);
+    let (threads, shared) = match &opening {
+        Opening::Nvme(opening) => start(prepared, job, |qid, shape, pattern| {
+            Connection::nvme(opening, qid, shape, pattern)
+        }),
+        Opening::Iscsi(opening) => start(prepared, job, |qid, shape, pattern| {
+            Connection::iscsi(opening, qid, shape, pattern)
+        }),
+        Opening::Rdma(opening) => verbs::start(prepared, job, opening),
+    }?;
     watch_until_done(&threads, &shared, watch);
     let stats = join(threads)?;
     Ok(Outcome {
@@ -70,7 +77,8 @@ pub fn run(target: &mut Target, job: &Job, watch: Watch<'_>) -> Result<Outcome, 
     })
 }
 
-fn shared(job: &Job) -> Shared {
+/// What the threads share; the run's clock starts now.
+pub fn shared(job: &Job) -> Shared {
     let ramp_ns = job.times.ramp.as_nanos() as u64;
     let window = Window {
         start_ns: ramp_ns,
@@ -90,16 +98,9 @@ fn shared(job: &Job) -> Shared {
     }
 }
 
-/// Opens one queue and gives it its part of the load.
-fn lane(
-    target: &Target,
-    job: &Job,
-    opening: &Opening,
-    units: u64,
-    index: usize,
-) -> Result<Lane, PerfError> {
+/// Gives one queue its part of the load.
+fn prepare(target: &Target, job: &Job, units: u64, index: usize) -> Prepared {
     let load = &job.load;
-    let qid = index as u16 + 1;
     let shape = Shape {
         depth: load.depth,
         block_bytes: target.geometry.block_bytes,
@@ -113,22 +114,18 @@ fn lane(
     let ledger = load.verify.then(|| Ledger::new(run_id(), first, count));
     // Streams of one seed: 3 per queue, none shared.
     let random = |stream: u64| Random::new(load.seed, index as u64 * 3 + stream);
-    let (socket, queue) = opening
-        .open(qid, shape, pattern(&mut random(2), load))
-        .map_err(|error| error.on_queue(opening.address(), qid))?;
     let pace = match load.rate {
         None => Pace::Closed,
         Some(rate) => Pace::open(rate, index, queues, load.poisson.then(|| random(1))),
     };
-    Ok(Lane {
-        address: opening.address(),
-        qid,
-        socket,
-        queue,
+    Prepared {
+        address: target.address,
+        qid: index as u16 + 1,
+        shape,
+        pattern: pattern(&mut random(2), load),
         access: Access::new(load.mix, random(0), first, count, ledger),
         pace,
-        io_bytes: load.io_bytes,
-    })
+    }
 }
 
 /// First unit and number of units of a queue: a part of its own where queues must not meet.
@@ -157,30 +154,54 @@ fn pattern(random: &mut Random, load: &Load) -> Vec<u8> {
         .collect()
 }
 
-type Thread = JoinHandle<Result<Stats, PerfError>>;
+/// A running load thread.
+pub type Thread = JoinHandle<Result<Stats, PerfError>>;
 
-fn spawn(lanes: Vec<Lane>, job: &Job, shared: &Shared) -> Result<Vec<Thread>, PerfError> {
+/// Shares the queues out among the threads.
+fn shares(prepared: impl Iterator<Item = Prepared>, job: &Job) -> Vec<Vec<Prepared>> {
     let count = usize::from(job.threads.count);
-    let mut shares: Vec<Vec<Lane>> = (0..count).map(|_| Vec::new()).collect();
-    for (index, lane) in lanes.into_iter().enumerate() {
+    let mut shares: Vec<Vec<Prepared>> = (0..count).map(|_| Vec::new()).collect();
+    for (index, prepared) in prepared.enumerate() {
         if let Some(share) = shares.get_mut(index % count) {
-            share.push(lane);
+            share.push(prepared);
         }
     }
+    shares
+}
+
+/// Opens all queues, then starts the threads.
+fn start(
+    shares: Vec<Vec<Prepared>>,
+    job: &Job,
+    connect: impl Fn(u16, Shape, Vec<u8>) -> Result<Connection, PerfError>,
+) -> Result<(Vec<Thread>, Shared), PerfError> {
+    let lanes = |share: Vec<Prepared>| share.into_iter().map(|one| one.lane(&connect)).collect();
+    let shares: Vec<Vec<Lane<Connection>>> =
+        shares.into_iter().map(lanes).collect::<Result<_, _>>()?;
+    let shared = shared(job);
     let mut threads = Vec::new();
     for (index, lanes) in shares.into_iter().enumerate() {
-        let cores = &job.threads.cores;
-        let core = cores.get(index % cores.len().max(1)).copied();
-        let worker = Worker::new(index, core, lanes, shared.clone());
-        let thread = std::thread::Builder::new()
-            .name(format!("load-{index}"))
-            .spawn(move || worker.run());
-        threads.push(thread.map_err(|source| PerfError::System {
-            doing: "starting a load thread",
-            source,
-        })?);
+        let core = job.threads.core(index);
+        let worker = Worker::new(index, lanes, shared.clone());
+        threads.push(spawn(index, move || worker.run(core))?);
     }
-    Ok(threads)
+    Ok((threads, shared))
+}
+
+/// Starts load thread `index`.
+///
+/// Errors: `System`.
+pub fn spawn(
+    index: usize,
+    work: impl FnOnce() -> Result<Stats, PerfError> + Send + 'static,
+) -> Result<Thread, PerfError> {
+    let thread = std::thread::Builder::new()
+        .name(format!("load-{index}"))
+        .spawn(work);
+    thread.map_err(|source| PerfError::System {
+        doing: "starting a load thread",
+        source,
+    })
 }
 
 fn watch_until_done(threads: &[Thread], shared: &Shared, watch: Watch<'_>) {
@@ -192,7 +213,7 @@ fn watch_until_done(threads: &[Thread], shared: &Shared, watch: Watch<'_>) {
 }
 
 /// The sum over all threads, or the first error.
-fn join(threads: Vec<Thread>) -> Result<Stats, PerfError> {
+pub fn join(threads: Vec<Thread>) -> Result<Stats, PerfError> {
     let mut results = threads.into_iter().enumerate().map(|(thread, handle)| {
         handle
             .join()

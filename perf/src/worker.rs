@@ -1,18 +1,18 @@
 //! A load thread: one loop over its queues.
 //!
 //! One turn, for each queue: one receive, complete what it brought, issue what is due, one send.
-//! Plain non-blocking calls, because they were the cheapest: against the null target, six
+//! The loop itself belongs to the transport: for sockets it is here, for RDMA in
+//! [`verbs`](crate::verbs). Sockets get plain non-blocking calls, because they were the cheapest: against the null target, six
 //! alternating rounds, the same client over io_uring (receive kept armed, receive and send in one
 //! enter, DEFER_TASKRUN) had a median latency of 1.11 [1.09 - 1.12] times this one's at depth 1,
 //! 1.02 [1.00 - 1.07] for reads and 1.02 [1.00 - 1.03] for writes at depth 32; without
 //! DEFER_TASKRUN or COOP_TASKRUN 3.2 and 1.7.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 use crate::cli::Wait;
 use crate::error::PerfError;
 use crate::lane::Lane;
-use crate::queue::Done;
+use crate::queue::{Connection, Done, Link};
 use crate::stats::{Stats, Window};
 
 /// How often commands in flight are checked for their age.
@@ -56,68 +56,164 @@ impl Shared {
     }
 }
 
-/// What a turn may issue.
+/// Where a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Load,
+    Ramp,
+    Measured,
     Drain,
     ReadBack,
+    Over,
+}
+
+/// What a step found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Something to do.
+    Worked,
+    /// Nothing to do.
+    Idle,
+    /// The end of the run.
+    Over,
 }
 
 /// One load thread.
 #[derive(Debug)]
-pub struct Worker {
+pub struct Worker<L> {
     index: usize,
-    core: Option<usize>,
-    lanes: Vec<Lane>,
+    lanes: Vec<Lane<L>>,
     shared: Shared,
     stats: Stats,
     done: Vec<Done>,
     empty_turns: u32,
     next_check_ns: u64,
+    phase: Phase,
+    /// The phase had a turn.
+    is_begun: bool,
+    last_ns: u64,
+    /// CPU times at the start of the measured part.
+    before_us: (u64, u64),
 }
 
-impl Worker {
-    /// A thread over `lanes`, to be pinned to `core`.
-    pub fn new(index: usize, core: Option<usize>, lanes: Vec<Lane>, shared: Shared) -> Self {
+impl Worker<Connection> {
+    /// Puts on the load, pinned to `core`, until the window ends, waits for what is in flight, and
+    /// reads back what was written when the run verifies. Every wait is bounded by the I/O timeout.
+    ///
+    /// Errors: whatever ends a queue; the other threads are told to stop.
+    pub fn run(mut self, core: Option<usize>) -> Result<Stats, PerfError> {
+        let result = core.map_or(Ok(()), pin).and_then(|()| self.steps());
+        self.finish(result)
+    }
+
+    fn steps(&mut self) -> Result<(), PerfError> {
+        loop {
+            match self.step()? {
+                Step::Over => return Ok(()),
+                Step::Idle => {
+                    if let Some(limit) = self.rest() {
+                        self.sleep(limit)?;
+                        self.rested();
+                    }
+                }
+                Step::Worked => {}
+            }
+        }
+    }
+
+    /// Sleeps until a socket has something, `limit` at most.
+    fn sleep(&self, limit: Duration) -> Result<(), PerfError> {
+        let interests = self.lanes.iter().map(|lane| lane.link.interest());
+        let mut sockets: Vec<PollFd<'_>> = interests.collect();
+        let limit = PollTimeout::try_from(limit.as_millis() as u32).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut sockets, limit) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(errno) => Err(PerfError::System {
+                doing: "waiting for the target",
+                source: errno.into(),
+            }),
+        }
+    }
+}
+
+impl<L: Link> Worker<L> {
+    /// A thread over `lanes`.
+    pub fn new(index: usize, lanes: Vec<Lane<L>>, shared: Shared) -> Self {
         Self {
             index,
-            core,
             lanes,
             stats: Stats::new(shared.window),
+            last_ns: shared.now_ns(),
             shared,
             done: Vec::with_capacity(1024),
             empty_turns: 0,
             next_check_ns: TIMEOUT_CHECK_NS,
+            phase: Phase::Ramp,
+            is_begun: false,
+            before_us: (0, 0),
         }
     }
 
-    /// Puts on the load until the window ends, waits for what is in flight, and reads back what
-    /// was written when the run verifies. Every wait is bounded by the I/O timeout.
+    /// The queues.
+    pub fn lanes(&mut self) -> &mut Vec<Lane<L>> {
+        &mut self.lanes
+    }
+
+    /// One turn over all queues, of the phase that it is time for.
     ///
-    /// Errors: whatever ends a queue; the other threads are told to stop.
-    pub fn run(mut self) -> Result<Stats, PerfError> {
-        let pinned = self.core.map_or(Ok(()), pin);
-        let result = pinned.and_then(|()| self.phases());
+    /// Errors: whatever ends a queue.
+    pub fn step(&mut self) -> Result<Step, PerfError> {
+        self.advance();
+        if self.phase == Phase::Over {
+            return Ok(Step::Over);
+        }
+        self.is_begun = true;
+        self.turn()
+    }
+
+    /// What the thread counted; when it failed the other threads are told to stop.
+    pub fn finish(self, result: Result<(), PerfError>) -> Result<Stats, PerfError> {
         if result.is_err() {
             self.shared.stop.store(true, Ordering::Relaxed);
         }
         result.map(|()| self.stats)
     }
 
-    fn phases(&mut self) -> Result<(), PerfError> {
+    /// Goes on to the phase that it is time for. What is in flight gets a turn at least.
+    fn advance(&mut self) {
         let Window {
             start_ns, end_ns, ..
         } = self.shared.window;
-        let mut last_ns = self.shared.now_ns();
-        while last_ns < start_ns && !self.is_stopped() {
-            last_ns = self.turn(Phase::Load, last_ns)?;
+        loop {
+            let is_over = |end_ns| self.last_ns >= end_ns || self.is_stopped();
+            let is_drained = || self.is_begun && (self.in_flight() == 0 || self.is_stopped());
+            self.phase = match self.phase {
+                Phase::Ramp if is_over(start_ns) => {
+                    self.before_us = cpu_times_us();
+                    Phase::Measured
+                }
+                Phase::Measured if is_over(end_ns) => {
+                    self.end_window();
+                    Phase::Drain
+                }
+                Phase::Drain if is_drained() => Phase::ReadBack,
+                Phase::ReadBack if is_drained() => {
+                    let checked = self.lanes.iter().map(|lane| lane.access.checked());
+                    self.stats.verified = checked.sum();
+                    Phase::Over
+                }
+                Phase::Ramp | Phase::Measured | Phase::Drain | Phase::ReadBack | Phase::Over => {
+                    return;
+                }
+            };
+            self.is_begun = false;
         }
-        let before = cpu_times_us();
-        while last_ns < end_ns && !self.is_stopped() {
-            last_ns = self.turn(Phase::Load, last_ns)?;
-        }
-        let after = cpu_times_us();
+    }
+
+    fn end_window(&mut self) {
+        let Window {
+            start_ns, end_ns, ..
+        } = self.shared.window;
+        let (before, after) = (self.before_us, cpu_times_us());
         self.stats.effort.user_us = after.0.saturating_sub(before.0);
         self.stats.effort.system_us = after.1.saturating_sub(before.1);
         for lane in &self.lanes {
@@ -125,14 +221,6 @@ impl Worker {
                 self.stats.not_issued(&backlog);
             }
         }
-        for phase in [Phase::Drain, Phase::ReadBack] {
-            last_ns = self.turn(phase, last_ns)?;
-            while self.in_flight() > 0 && !self.is_stopped() {
-                last_ns = self.turn(phase, last_ns)?;
-            }
-        }
-        self.stats.verified = self.lanes.iter().map(|lane| lane.access.checked()).sum();
-        Ok(())
     }
 
     fn is_stopped(&self) -> bool {
@@ -140,39 +228,36 @@ impl Worker {
     }
 
     fn in_flight(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.queue.in_flight()).sum()
+        self.lanes.iter().map(|lane| lane.link.in_flight()).sum()
     }
 
-    /// One turn over all queues; gives the time at its end.
-    fn turn(&mut self, phase: Phase, from_ns: u64) -> Result<u64, PerfError> {
+    /// One turn over all queues.
+    fn turn(&mut self) -> Result<Step, PerfError> {
         let mut worked = false;
         for index in 0..self.lanes.len() {
-            worked |= self.turn_lane(index, phase)?;
+            worked |= self.turn_lane(index)?;
         }
         let now_ns = self.shared.now_ns();
-        self.stats.turn(from_ns, now_ns, !worked);
+        self.stats.turn(self.last_ns, now_ns, !worked);
+        self.last_ns = now_ns;
         if now_ns >= self.next_check_ns {
             self.next_check_ns = now_ns + TIMEOUT_CHECK_NS;
             self.check_timeouts(now_ns)?;
         }
-        if worked {
-            self.empty_turns = 0;
-            self.publish();
-        } else if self.shared.wait == Wait::Poll {
-            self.rest()?;
-            let rested_ns = self.shared.now_ns();
-            self.stats.turn(now_ns, rested_ns, true);
-            return Ok(rested_ns);
+        if !worked {
+            return Ok(Step::Idle);
         }
-        Ok(now_ns)
+        self.empty_turns = 0;
+        self.publish();
+        Ok(Step::Worked)
     }
 
     /// True when there was something to do.
-    fn turn_lane(&mut self, index: usize, phase: Phase) -> Result<bool, PerfError> {
+    fn turn_lane(&mut self, index: usize) -> Result<bool, PerfError> {
         let Some(lane) = self.lanes.get_mut(index) else {
             return Ok(false);
         };
-        let (stats, shared) = (&mut self.stats, &self.shared);
+        let (stats, shared, phase) = (&mut self.stats, &self.shared, self.phase);
         let mut work = || {
             let received = lane.receive(&mut self.done)?;
             let now_ns = shared.now_ns();
@@ -184,8 +269,8 @@ impl Worker {
             // What was received took time to handle: that is not the next command's latency.
             let now_ns = if received { shared.now_ns() } else { now_ns };
             let issued = match phase {
-                Phase::Load => lane.issue(now_ns)?,
-                Phase::Drain => 0,
+                Phase::Ramp | Phase::Measured => lane.issue(now_ns)?,
+                Phase::Drain | Phase::Over => 0,
                 Phase::ReadBack => lane.issue_read_back(now_ns)?,
             };
             stats.effort.sends += u64::from(lane.send()?);
@@ -208,25 +293,28 @@ impl Worker {
         }
     }
 
-    /// Sleeps until a socket has something or a command is due.
-    fn rest(&mut self) -> Result<(), PerfError> {
+    /// How long an idle thread may sleep: until a command is due. None when it is to look again at
+    /// once.
+    pub fn rest(&mut self) -> Option<Duration> {
+        if self.shared.wait == Wait::Spin {
+            return None;
+        }
         self.empty_turns += 1;
         if self.empty_turns < EMPTY_TURNS_MAX {
-            return Ok(());
+            return None;
         }
         let now_ns = self.shared.now_ns();
         let due = self.lanes.iter().filter_map(|lane| lane.pace.next_ns());
         let due_ms = due.min().map(|due| due.saturating_sub(now_ns) / 1_000_000);
         let left_ms = due_ms.unwrap_or(SLEEP_MAX_MS).min(SLEEP_MAX_MS);
-        let mut sockets: Vec<PollFd<'_>> = self.lanes.iter().map(interest).collect();
-        let limit = PollTimeout::try_from(left_ms as u32).unwrap_or(PollTimeout::ZERO);
-        match poll(&mut sockets, limit) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(errno) => Err(PerfError::System {
-                doing: "waiting for the target",
-                source: errno.into(),
-            }),
-        }
+        Some(Duration::from_millis(left_ms))
+    }
+
+    /// Counts a sleep that is over.
+    pub fn rested(&mut self) {
+        let now_ns = self.shared.now_ns();
+        self.stats.turn(self.last_ns, now_ns, true);
+        self.last_ns = now_ns;
     }
 }
 
@@ -250,13 +338,4 @@ fn cpu_times_us() -> (u64, u64) {
     };
     let us = |time: TimeVal| u64::try_from(time.num_microseconds()).unwrap_or(0);
     (us(usage.user_time()), us(usage.system_time()))
-}
-
-fn interest(lane: &Lane) -> PollFd<'_> {
-    let flags = if lane.queue.is_sent() {
-        PollFlags::POLLIN
-    } else {
-        PollFlags::POLLIN | PollFlags::POLLOUT
-    };
-    PollFd::new(lane.socket.as_fd(), flags)
 }

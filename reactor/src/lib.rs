@@ -18,6 +18,7 @@ pub mod cores;
 pub mod fs;
 pub mod mailbox;
 pub mod net;
+pub mod readiness;
 pub mod sim;
 pub mod stats;
 pub mod sync;
@@ -91,6 +92,11 @@ pub fn random_u64() -> u64 {
 /// Fills `bytes` with random bytes, from the kernel or from the world's seed.
 pub fn random_bytes(bytes: &mut [u8]) {
     with_core(|core| core.backend().fill_random(bytes));
+}
+
+/// Whether this thread runs an executor now: what the other functions here need. For destructors.
+pub fn is_running() -> bool {
+    context::try_current().is_some()
 }
 
 /// The number this core was given when it was started.

@@ -4,6 +4,8 @@ mod common;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::run;
@@ -249,6 +251,33 @@ fn a_mailbox_ends_with_its_senders() {
         assert_eq!(receive.recv().await, None);
         late.await;
     });
+}
+
+/// A message may hold the way back of who sent it, who would wait for ever.
+#[test]
+fn a_message_that_meets_the_end_of_its_receiver_is_dropped() {
+    const ROUNDS: usize = 50_000;
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..ROUNDS).map(|_| mailbox::channel(1)).unzip();
+    let (message, round) = (Arc::new(()), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for (index, receiver) in receivers.into_iter().enumerate() {
+                while round.load(Ordering::Acquire) <= index {
+                    std::hint::spin_loop();
+                }
+                drop(receiver);
+            }
+        });
+        for sender in &senders {
+            round.fetch_add(1, Ordering::AcqRel);
+            // Closed or not: both may be.
+            let _ = sender.try_send(message.clone());
+            while !sender.is_closed() {
+                std::hint::spin_loop();
+            }
+        }
+    });
+    assert_eq!(Arc::strong_count(&message), 1, "messages were kept");
 }
 
 #[test]

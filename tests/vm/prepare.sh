@@ -1,10 +1,11 @@
 #!/bin/sh
 # Makes what a test VM boots from: a stock Debian kernel and an initramfs around guest/init.
 #
-#   tests/vm/prepare.sh      prints the folder that holds `vmlinuz` and `initrd`
+#   tests/vm/prepare.sh          prints the folder that holds `vmlinuz` and `initrd`
+#   tests/vm/prepare.sh python   prints the folder with the packages of python.txt, for PYTHONPATH
 #
 # The result is cached by kernel version and by the content of the inputs, so a second run costs
-# milliseconds. Nothing is installed on this machine: the kernel package is downloaded and unpacked.
+# milliseconds. Nothing is installed on this machine: packages are downloaded and unpacked.
 # BEDPLATE_VM_KERNEL=linux-image-... chooses another kernel package.
 set -eu
 
@@ -99,11 +100,7 @@ build_initrd() {
     rm -rf "$tree"
 }
 
-main() {
-    mkdir -p "$cache"
-    cache=$(cd "$cache" && pwd)
-    exec 9>"$cache/prepare.lock"
-    flock 9
+prepare_kernel() {
     package=$(resolve_package)
     [ -n "$package" ] || { update_lists && package=$(resolve_package); } || true
     [ -n "$package" ] ||
@@ -122,4 +119,27 @@ main() {
     echo "$root"
 }
 
-main
+# Python packages of fixed version and content, whole or not at all.
+prepare_python() {
+    key=$(sha256sum <"$here/python.txt")
+    if [ "$(cat "$cache/python/key" 2>/dev/null)" != "$key" ]; then
+        rm -rf "$cache/python.partial"
+        /usr/bin/python3 -m pip install -q --disable-pip-version-check --no-deps --require-hashes \
+            --target "$cache/python.partial" -r "$here/python.txt" >"$cache/pip.log" 2>&1 ||
+            fail "cannot install python.txt (needs python3-pip): $(tail -n 3 "$cache/pip.log")"
+        echo "$key" >"$cache/python.partial/key"
+        rm -rf "$cache/python"
+        mv "$cache/python.partial" "$cache/python"
+    fi
+    echo "$cache/python"
+}
+
+mkdir -p "$cache"
+cache=$(cd "$cache" && pwd)
+exec 9>"$cache/prepare.lock"
+flock 9
+case ${1:-kernel} in
+kernel) prepare_kernel ;;
+python) prepare_python ;;
+*) fail "say nothing, or 'python'" ;;
+esac

@@ -13,8 +13,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::model::{
-    CoreStatus, DeviceCounters, IscsiCounters, OperationCounters, RdmaCounters, StageLatency, Status,
-    VolumeCounters, VolumeStatus,
+    CoreStatus, DeviceCounters, IscsiCounters, OperationCounters, RdmaCounters, StageLatency,
+    Status, VolumeCounters, VolumeStatus,
 };
 
 /// Renders `status` as Prometheus (OpenMetrics) text.
@@ -203,10 +203,16 @@ impl Snapshot {
             }
         }
         let counters: [(&str, &str, Field); 4] = [
-            ("receives_short", "Times no memory was left for a receive", |r| r.receives_short),
+            (
+                "receives_short",
+                "Times no memory was left for a receive",
+                |r| r.receives_short,
+            ),
             ("completions", "RDMA completions", |r| r.completions),
             ("failed", "RDMA work that failed", |r| r.failed),
-            ("armed", "Times a core slept on its completion queue", |r| r.armed),
+            ("armed", "Times a core slept on its completion queue", |r| {
+                r.armed
+            }),
         ];
         for (what, help, field) in counters {
             let mut family = Family::counter(encoder, &format!("bedplate_rdma_{what}"), help)?;
@@ -216,8 +222,16 @@ impl Snapshot {
         }
         // The process has them, so one core says it for all.
         let regions: [(&str, &str, Field); 2] = [
-            ("memory_regions", "Memory regions registered for RDMA", |r| r.memory_regions),
-            ("registered_bytes", "Bytes of memory registered for RDMA", |r| r.registered_bytes),
+            (
+                "memory_regions",
+                "Memory regions registered for RDMA",
+                |r| r.memory_regions,
+            ),
+            (
+                "registered_bytes",
+                "Bytes of memory registered for RDMA",
+                |r| r.registered_bytes,
+            ),
         ];
         for (what, help, field) in regions {
             let mut family = Family::gauge(encoder, &format!("bedplate_rdma_{what}"), help)?;

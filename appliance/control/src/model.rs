@@ -253,7 +253,7 @@ pub struct StageLatency {
 /// One address that accepts connections.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ListenerStatus {
-    /// `nvme-tcp` or `iscsi`.
+    /// `nvme-tcp`, `nvme-rdma` or `iscsi`.
     pub kind: String,
     /// Bound address, port included.
     pub address: String,

@@ -32,9 +32,13 @@ impl Memory {
         let (mut nguid, mut serial) = (*b"bedplate-nguid\0\0", *b"MEMORY0000000001    ");
         nguid[0] += number - 1;
         serial[15] = b'0' + number;
+        let name = match number {
+            1 => Arc::from("memory"),
+            _ => Arc::from(format!("memory-{number}")),
+        };
         let info = VolumeInfo {
             id: VolumeId(number.into()),
-            name: Arc::from("memory"),
+            name,
             uuid: *b"bedplate-memory\0",
             nguid,
             serial,

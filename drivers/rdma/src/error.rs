@@ -103,6 +103,9 @@ pub enum WorkError {
     /// Our own memory or request was wrong: a defect here.
     #[error("a local protection or operation error")]
     Local,
+    /// The card or its port failed.
+    #[error("the card or its port failed")]
+    Card,
     /// Something else; the card's number for it.
     #[error("card error {0}")]
     Other(u32),

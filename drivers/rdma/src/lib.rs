@@ -20,6 +20,7 @@ mod options;
 mod pair;
 pub mod soft;
 mod stats;
+pub mod verbs;
 mod work;
 
 pub use card::{Card, DetachedIncoming, Exposed, Incoming, Listener};

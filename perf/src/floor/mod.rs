@@ -12,6 +12,7 @@ mod verdict;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use crate::cli::{FloorArgs, Output};
@@ -57,7 +58,7 @@ pub fn run(args: &FloorArgs) -> Result<(), PerfError> {
         stored_for || why_not(args, gate, &target).is_none()
     };
     let cases = gates::cases(gates.iter().filter(applies));
-    let null = Null::start(args, &facts)?;
+    let null = Null::start(args, &target, &facts)?;
     let measured = measure_all(args, &gates, &cases, [&target, &null.side])?;
     let levels = levels(&measured);
     let verdicts: Vec<_> = gates
@@ -236,7 +237,7 @@ struct Null {
 
 impl Null {
     /// Starts one that looks like the target: same block, size and in-capsule data.
-    fn start(args: &FloorArgs, facts: &TargetFacts) -> Result<Self, PerfError> {
+    fn start(args: &FloorArgs, target: &Place, facts: &TargetFacts) -> Result<Self, PerfError> {
         let system = |source| PerfError::System {
             doing: "starting the null target",
             source,
@@ -245,13 +246,22 @@ impl Null {
         let capsule = capsule.next_multiple_of(CAPSULE_STEP);
         let program = std::env::current_exe().map_err(system)?;
         let mut command = Command::new(program);
-        command.args(["null", "--listen", "127.0.0.1:0"]);
+        // A card serves the addresses of its port: for RDMA the target's own, on this machine.
+        let listen = match target {
+            Place::Rdma { address, .. } => SocketAddr::new(address.ip(), 0).to_string(),
+            Place::Nvme { .. } | Place::Iscsi { .. } => "127.0.0.1:0".to_owned(),
+        };
+        command.args(["null", "--listen", &listen, "--card", args.link.card.name()]);
         command.args(["--size", &facts.size_bytes.to_string()]);
         command.args(["--block-size", &facts.block_bytes.to_string()]);
         command.args(["--in-capsule", &capsule.to_string()]);
-        let is_iscsi = facts.iqn.is_some();
-        if is_iscsi {
-            command.arg("--iscsi");
+        let scheme = match facts.protocol {
+            "iscsi" => "iscsi://",
+            "nvme-rdma" => "rdma://",
+            _ => "",
+        };
+        if let Some(name) = scheme.strip_suffix("://") {
+            command.arg(format!("--{name}"));
         }
         if let Some(core) = args.null_core {
             command.args(["--core", &core.to_string()]);
@@ -265,7 +275,6 @@ impl Null {
         }
         // Its own words about what is wrong went to standard error.
         let address = line.split(' ').nth(2).unwrap_or("(no address)");
-        let scheme = if is_iscsi { "iscsi://" } else { "" };
         let place = format!("{scheme}{address}");
         Place::new("--null-core", &place).map(|side| Self { child, side })
     }

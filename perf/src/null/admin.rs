@@ -1,5 +1,7 @@
 //! What the null target says of itself: just enough for a host to connect and identify it.
 
+use std::net::IpAddr;
+
 use wire::fabrics::FabricsType;
 use wire::fabrics::connect::{ConnectCommand, ConnectResponse};
 use wire::fabrics::discovery::{
@@ -17,7 +19,7 @@ use wire::nvme::{AdminOpcode, Sqe, Status};
 use wire::text::{Ascii, NqnField};
 use zerocopy::little_endian::{U16, U32, U64};
 
-use super::Disguise;
+use super::{Disguise, Protocol};
 
 /// Name of the only subsystem.
 const NQN: &str = "nqn.2026-11.io.bedplate.perf:null";
@@ -27,6 +29,8 @@ const QUEUE_ENTRIES: u16 = 4096;
 const CNTLID: u16 = 1;
 /// MDTS: 2^12 pages of 4 KiB, 16 MiB.
 const MDTS: u8 = 12;
+/// MDTS over RDMA, where a command has one buffer: 2^8 pages of 4 KiB, 1 MiB.
+const MDTS_RDMA: u8 = 8;
 
 /// An answer: completion result and data.
 pub type Answer = Result<(u64, Vec<u8>), Status>;
@@ -114,11 +118,15 @@ fn identify(disguise: &Disguise, sqe: &Sqe) -> Answer {
 }
 
 fn controller(disguise: &Disguise) -> IdentifyController {
+    let (mdts, descriptors) = match disguise.protocol {
+        Protocol::Rdma => (MDTS_RDMA, sgls::KEYED),
+        Protocol::Tcp | Protocol::Iscsi => (MDTS, sgls::TRANSPORT),
+    };
     IdentifyController {
         sn: Ascii::new("0"),
         mn: Ascii::new("Null target, keeps nothing"),
         fr: Ascii::new(env!("CARGO_PKG_VERSION")),
-        mdts: MDTS,
+        mdts,
         cntlid: U16::new(CNTLID),
         ver: U32::new(Version::V1_4.0),
         cntrltype: cntrltype::IO,
@@ -126,7 +134,7 @@ fn controller(disguise: &Disguise) -> IdentifyController {
         cqes: 0x44,
         maxcmd: U16::new(QUEUE_ENTRIES),
         nn: U32::new(1),
-        sgls: U32::new(sgls::SUPPORTED | sgls::OFFSET_ADDRESS | sgls::TRANSPORT),
+        sgls: U32::new(sgls::SUPPORTED | sgls::OFFSET_ADDRESS | descriptors),
         subnqn: NqnField::new(NQN, "SUBNQN").unwrap_or_default(),
         ioccsz: U32::new((Sqe::SIZE as u32 + disguise.capsule_bytes) / 16),
         iorcsz: U32::new(1),
@@ -161,15 +169,22 @@ fn log(disguise: &Disguise, sqe: &Sqe) -> Answer {
     if get.lid != LogId::DISCOVERY {
         return Err(Status::INVALID_LOG_PAGE);
     }
+    let address = disguise.address;
     let entry = DiscoveryEntry {
-        trtype: TransportType::TCP,
-        adrfam: AddressFamily::IPV4,
+        trtype: match disguise.protocol {
+            Protocol::Rdma => TransportType::RDMA,
+            Protocol::Tcp | Protocol::Iscsi => TransportType::TCP,
+        },
+        adrfam: match address.ip() {
+            IpAddr::V4(_) => AddressFamily::IPV4,
+            IpAddr::V6(_) => AddressFamily::IPV6,
+        },
         subtype: SubsystemType::NVM,
         cntlid: U16::new(wire::fabrics::discovery::CNTLID_DYNAMIC),
         asqsz: U16::new(32),
-        trsvcid: Ascii::new(&disguise.port.to_string()),
+        trsvcid: Ascii::new(&address.port().to_string()),
         subnqn: NqnField::new(NQN, "SUBNQN").unwrap_or_default(),
-        traddr: Ascii::new("127.0.0.1"),
+        traddr: Ascii::new(&address.ip().to_string()),
         ..DiscoveryEntry::zeroed()
     };
     let mut page = DiscoveryHeader::new(1, 1).as_wire().to_vec();

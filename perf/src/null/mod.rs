@@ -8,9 +8,10 @@
 mod admin;
 mod connection;
 mod iscsi;
+mod rdma;
 
 use std::io::ErrorKind;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -48,10 +49,39 @@ pub struct Disguise {
     pub capsule_bytes: u32,
     /// MAXH2CDATA or MaxRecvDataSegmentLength in bytes.
     pub max_h2c_bytes: u32,
-    /// Port, for the discovery log.
-    pub port: u16,
-    /// Speaks iSCSI.
-    pub is_iscsi: bool,
+    /// Address, for the discovery log.
+    pub address: SocketAddr,
+    /// What it speaks.
+    pub protocol: Protocol,
+}
+
+/// What the null target speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// NVMe/TCP.
+    Tcp,
+    /// NVMe/RDMA.
+    Rdma,
+    /// iSCSI.
+    Iscsi,
+}
+
+impl Protocol {
+    fn of(args: &NullArgs) -> Self {
+        match (args.iscsi, args.rdma) {
+            (true, _) => Self::Iscsi,
+            (_, true) => Self::Rdma,
+            _ => Self::Tcp,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "nvme-tcp",
+            Self::Rdma => "nvme-rdma",
+            Self::Iscsi => "iscsi",
+        }
+    }
 }
 
 /// A connection of either protocol.
@@ -70,7 +100,7 @@ impl Peer {
             doing: "accepting",
             source,
         })?;
-        Ok(if disguise.is_iscsi {
+        Ok(if disguise.protocol == Protocol::Iscsi {
             Self::Iscsi(iscsi::Connection::new(socket, disguise))
         } else {
             Self::Nvme(Connection::new(socket, disguise))
@@ -96,27 +126,41 @@ impl Peer {
 ///
 /// Errors: `Option` for a disguise that cannot be, `System` when the port cannot be had.
 pub fn run(args: &NullArgs) -> Result<(), PerfError> {
+    let address = cli::resolve(&args.listen)
+        .map_err(|problem| PerfError::option("--listen", &args.listen, problem))?;
+    let disguise = disguise(args, address)?;
+    if disguise.protocol == Protocol::Rdma {
+        return rdma::run(args, disguise);
+    }
     if let Some(core) = args.core {
         crate::worker::pin(core)?;
     }
-    let address = cli::resolve(&args.listen)
-        .map_err(|problem| PerfError::option("--listen", &args.listen, problem))?;
     let system = |doing| move |source| PerfError::System { doing, source };
     let listener = TcpListener::bind(address).map_err(system("listening"))?;
     listener
         .set_nonblocking(true)
         .map_err(system("listening"))?;
     let local = listener.local_addr().map_err(system("listening"))?;
-    let disguise = disguise(args, local.port())?;
+    let disguise = Disguise {
+        address: local,
+        ..disguise
+    };
     // Made before anybody comes: it takes a while.
     content();
-    let protocol = if args.iscsi { "iscsi" } else { "nvme-tcp" };
-    println!("ready: {protocol} {local} (null target: keeps nothing)");
+    disguise.announce();
     let deadline = args.time.map(|time| Instant::now() + time);
     serve(&listener, disguise, deadline)
 }
 
-fn disguise(args: &NullArgs, port: u16) -> Result<Disguise, PerfError> {
+impl Disguise {
+    /// Says that it can be connected to.
+    fn announce(&self) {
+        let (protocol, address) = (self.protocol.name(), self.address);
+        println!("ready: {protocol} {address} (null target: keeps nothing)");
+    }
+}
+
+fn disguise(args: &NullArgs, address: SocketAddr) -> Result<Disguise, PerfError> {
     let block_bytes = u32::try_from(args.block_size).unwrap_or(0);
     if !block_bytes.is_power_of_two() || !(512..=65_536).contains(&block_bytes) {
         let problem = "must be a power of two from 512 to 65,536";
@@ -132,8 +176,8 @@ fn disguise(args: &NullArgs, port: u16) -> Result<Disguise, PerfError> {
         blocks: args.size / u64::from(block_bytes),
         capsule_bytes: small("--in-capsule", args.in_capsule)?,
         max_h2c_bytes: small("--max-h2c", args.max_h2c)?,
-        port,
-        is_iscsi: args.iscsi,
+        address,
+        protocol: Protocol::of(args),
     })
 }
 

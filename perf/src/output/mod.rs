@@ -47,7 +47,7 @@ pub struct Report {
 pub struct TargetFacts {
     /// Address.
     pub address: String,
-    /// `nvme-tcp` or `iscsi`.
+    /// `nvme-tcp`, `nvme-rdma` or `iscsi`.
     pub protocol: &'static str,
     /// NVMe: the subsystem.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,13 +79,13 @@ impl TargetFacts {
     /// What `target` says of itself.
     pub fn of(target: &Target) -> Self {
         let geometry = &target.geometry;
-        let (protocol, nqn, iqn, lun) = match target.name.clone() {
-            Name::Nvme { nqn } => ("nvme-tcp", Some(nqn), None, None),
-            Name::Iscsi { iqn, lun } => ("iscsi", None, Some(iqn), Some(lun)),
+        let (nqn, iqn, lun) = match target.name.clone() {
+            Name::Nvme { nqn } => (Some(nqn), None, None),
+            Name::Iscsi { iqn, lun } => (None, Some(iqn), Some(lun)),
         };
         Self {
             address: target.address.to_string(),
-            protocol,
+            protocol: target.protocol(),
             nqn,
             iqn,
             lun,
@@ -203,7 +203,9 @@ fn place(args: &RunArgs) -> Result<Place, PerfError> {
     let mut place = Place::new("--connect", &args.connect)?;
     if let Some(given) = &args.nqn {
         match &mut place {
-            Place::Nvme { nqn, .. } if nqn.is_none() => *nqn = Some(given.clone()),
+            Place::Nvme { nqn, .. } | Place::Rdma { nqn, .. } if nqn.is_none() => {
+                *nqn = Some(given.clone())
+            }
             _ => {
                 let problem = "the target has its name in --connect";
                 return Err(PerfError::option("--nqn", given, problem));

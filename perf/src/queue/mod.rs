@@ -2,16 +2,19 @@
 //! come out. It does no I/O itself, so a test can feed it any bytes.
 //!
 //! A queue of NVMe/TCP is a queue of a controller; a queue of iSCSI is a session of its own with
-//! one connection, so that each has its command window.
+//! one connection, so that each has its command window. Over RDMA ([`rdma`]) there are no bytes:
+//! there the state machine takes completions of the card and posts work.
 //!
 //! A payload is never copied in user space: a write is sent from where its data lies, and the data
 //! of a read is dropped where the socket put it, unless the run verifies it.
 
+mod connection;
 mod input;
 pub mod iscsi;
 pub mod nvme;
 mod output;
 mod payload;
+pub mod rdma;
 #[cfg(test)]
 mod script;
 mod slot;
@@ -19,8 +22,8 @@ mod socket;
 mod status;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 
+pub use connection::Connection;
 pub use input::Input;
 pub use output::Output;
 pub use payload::Payload;
@@ -83,49 +86,48 @@ pub struct Shape {
     pub keep_data: bool,
 }
 
+/// A connected queue, whatever carries it: commands go in, completions come out, nothing blocks.
+pub trait Link {
+    /// Commands in flight.
+    fn in_flight(&self) -> usize;
+    /// True when another command fits.
+    fn has_room(&self) -> bool;
+    /// The command in flight that was issued first.
+    fn oldest(&self) -> Option<&Io>;
+    /// The buffer of a slot. Only with [`Shape::keep_data`].
+    fn buffer(&self, cid: u16) -> &[u8];
+    /// Queues a command. `fill` writes the data of a write when data is kept, else `choice` says
+    /// where in the pattern it starts.
+    ///
+    /// Panics when there is no room: ask [`Self::has_room`] first.
+    fn submit(
+        &mut self,
+        io: Io,
+        choice: u64,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), PerfError>;
+    /// Takes what came; completions go to `done`. True when something did.
+    ///
+    /// Errors: all of them end the queue.
+    fn receive(&mut self, done: &mut Vec<Done>) -> Result<bool, PerfError>;
+    /// Sends what is queued, as far as it goes; gives how many calls it made.
+    ///
+    /// Errors: all of them end the queue.
+    fn send(&mut self) -> Result<u32, PerfError>;
+}
+
 /// Which queues to open, and how.
 #[derive(Clone, Debug)]
 pub enum Opening {
-    /// Queues of a controller.
+    /// Queues of a controller over TCP.
     Nvme(nvme::Opening),
     /// Sessions with a target.
     Iscsi(iscsi::Opening),
+    /// Queues of a controller over RDMA: the load threads open them, since each belongs to a core.
+    Rdma(rdma::Opening),
 }
 
-impl Opening {
-    /// The target.
-    pub fn address(&self) -> SocketAddr {
-        match self {
-            Self::Nvme(opening) => opening.address,
-            Self::Iscsi(opening) => opening.address,
-        }
-    }
-
-    /// Opens queue `qid`, from 1. `pattern` is what writes send when no data is kept. The socket
-    /// comes back in non-blocking mode.
-    ///
-    /// Errors: what ends a connection; `Refused` and `Login` when the target does not want it.
-    pub fn open(
-        &self,
-        qid: u16,
-        shape: Shape,
-        pattern: Vec<u8>,
-    ) -> Result<(TcpStream, Queue), PerfError> {
-        match self {
-            Self::Nvme(opening) => {
-                let (socket, terms) = nvme::open(opening, qid)?;
-                Ok((socket, Queue::Nvme(nvme::Queue::new(shape, terms, pattern))))
-            }
-            Self::Iscsi(opening) => {
-                let (socket, terms) = iscsi::open(opening, qid)?;
-                let queue = iscsi::Queue::new(shape, terms, pattern);
-                Ok((socket, Queue::Iscsi(queue)))
-            }
-        }
-    }
-}
-
-/// A connected queue.
+/// A queue over a socket.
 #[derive(Debug)]
 pub enum Queue {
     /// Of NVMe/TCP.

@@ -3,7 +3,7 @@
 //! Source: SPC-4 sections 6.4 (INQUIRY) and 7.8 (vital product data), SBC-3 sections 5.16 (READ
 //! CAPACITY (16)) and 6.5.3 (block limits), SAM-5 section 4.7 (unit numbers).
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use wire::scsi::Cdb;
@@ -13,7 +13,7 @@ use crate::access::Random;
 use crate::cli::ConnectArgs;
 use crate::error::PerfError;
 use crate::queue::iscsi::{Opening, Session, Wishes, cdb, targets};
-use crate::queue::{Io, Kind, Queue, Shape};
+use crate::queue::{Connection, Io, Kind, Link, Shape};
 
 use super::{FILL_BYTES, FILL_DEPTH, Geometry, Name, Target};
 
@@ -224,11 +224,8 @@ impl Admin {
             nsid: 0,
             keep_data: true,
         };
-        let opening = crate::queue::Opening::Iscsi(self.opening.clone());
-        let (socket, queue) = opening.open(1, shape, Vec::new())?;
         let mut filling = Filling {
-            socket,
-            queue,
+            queue: Connection::iscsi(&self.opening, 1, shape, Vec::new())?,
             random: Random::new(span, 0),
             timeout: self.opening.timeout,
         };
@@ -244,8 +241,7 @@ impl Admin {
 
 /// A queue that is written through.
 struct Filling {
-    socket: TcpStream,
-    queue: Queue,
+    queue: Connection,
     random: Random,
     timeout: Duration,
 }
@@ -270,12 +266,12 @@ impl Filling {
     /// Sends and receives until `until` holds.
     ///
     /// Errors: `Timeout` when nothing came for too long; `Command` when a write failed.
-    fn wait(&mut self, until: impl Fn(&Queue) -> bool) -> Result<(), PerfError> {
+    fn wait(&mut self, until: impl Fn(&Connection) -> bool) -> Result<(), PerfError> {
         let mut done = Vec::new();
         let mut progress = Instant::now();
         while !until(&self.queue) {
-            self.queue.send(&mut self.socket)?;
-            if self.queue.receive(&mut self.socket, &mut done)? {
+            self.queue.send()?;
+            if self.queue.receive(&mut done)? {
                 progress = Instant::now();
             } else {
                 // Filling is no measurement: another process may have the core meanwhile.

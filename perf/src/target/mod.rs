@@ -1,12 +1,15 @@
 //! A target as the admin side sees it: what it is, what it allows, which queues it gives.
 
+mod fill;
 mod iscsi;
 mod nvme;
 mod place;
+mod rdma;
 
 use std::fmt;
 use std::net::SocketAddr;
 
+use fill::Fill;
 pub use place::Place;
 
 use crate::cli::ConnectArgs;
@@ -82,6 +85,7 @@ pub struct Target {
 enum Admin {
     Nvme(Box<nvme::Admin>),
     Iscsi(Box<iscsi::Admin>),
+    Rdma(Box<rdma::Admin>),
 }
 
 impl Target {
@@ -94,6 +98,16 @@ impl Target {
             Place::Iscsi { address, iqn, lun } => {
                 iscsi::connect(*address, iqn.as_deref(), *lun, link)
             }
+            Place::Rdma { address, nqn } => rdma::connect(*address, nqn.as_deref(), link),
+        }
+    }
+
+    /// What it speaks.
+    pub fn protocol(&self) -> &'static str {
+        match self.admin {
+            Admin::Nvme(_) => "nvme-tcp",
+            Admin::Iscsi(_) => "iscsi",
+            Admin::Rdma(_) => "nvme-rdma",
         }
     }
 
@@ -105,6 +119,7 @@ impl Target {
         match &mut self.admin {
             Admin::Nvme(admin) => Ok(Opening::Nvme(admin.queues(count, depth)?)),
             Admin::Iscsi(admin) => Ok(Opening::Iscsi(admin.opening())),
+            Admin::Rdma(admin) => Ok(Opening::Rdma(admin.queues(count, depth)?)),
         }
     }
 
@@ -116,6 +131,7 @@ impl Target {
         match &mut self.admin {
             Admin::Nvme(admin) => admin.fill(&self.geometry, span),
             Admin::Iscsi(admin) => admin.fill(&self.geometry, span),
+            Admin::Rdma(admin) => admin.fill(&self.geometry, span),
         }
     }
 }

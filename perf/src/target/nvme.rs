@@ -4,17 +4,17 @@
 
 use std::net::SocketAddr;
 
-use host::{Controller, Host, HostError, HostOptions, Op};
+use host::{Controller, DiscoveryLog, Host, HostError, HostOptions, Op};
 use wire::nvme::Sqe;
-use wire::nvme::identify::IdentifyController;
+use wire::nvme::identify::{IdentifyController, IdentifyNamespace};
+use wire::nvme::register::Cap;
 use wire::text::DISCOVERY_NQN;
 
-use crate::access::Random;
 use crate::cli::ConnectArgs;
 use crate::error::PerfError;
 use crate::queue::nvme::Opening;
 
-use super::{FILL_BYTES, FILL_DEPTH, Geometry, Name, Target};
+use super::{FILL_DEPTH, Fill, Geometry, Name, Target};
 
 /// A connected controller. Dropping it ends its admin queue, and with it the controller.
 #[derive(Debug)]
@@ -42,9 +42,8 @@ pub fn connect(
     let admin = |doing| move |source| failed(doing, address, source);
     let mut controller = Host::connect(address, &nqn, options.clone())
         .map_err(admin("connecting the admin queue"))?;
-    let geometry =
-        geometry(&mut controller, link.nsid).map_err(admin("identifying the namespace"))?;
-    let identity = controller.identity().map_err(admin("identifying"))?;
+    let facts = facts(&mut controller, link.nsid).map_err(admin("identifying the namespace"))?;
+    let Facts { identity, geometry } = facts;
     Ok(Target {
         address,
         name: Name::Nvme { nqn: nqn.clone() },
@@ -71,10 +70,7 @@ impl Admin {
             .controller
             .set_queue_count(count)
             .map_err(|source| failed("asking for I/O queues", self.address, source))?;
-        if granted < count {
-            let problem = format!("the controller grants {granted}");
-            return Err(PerfError::option("--queues", count, problem));
-        }
+        enough_queues(granted, count)?;
         Ok(Opening {
             address: self.address,
             subnqn: self.nqn.clone(),
@@ -99,36 +95,37 @@ impl Admin {
     }
 
     fn write_all(&mut self, geometry: &Geometry, span: u64) -> Result<(), HostError> {
-        let most = geometry.max_transfer_bytes.unwrap_or(FILL_BYTES);
-        let block_bytes = u64::from(geometry.block_bytes);
-        let step = (FILL_BYTES.min(most) / block_bytes).max(1);
+        let mut fill = Fill::new(geometry, span);
         let mut queues = self.controller.io_queues(1)?;
         let Some(queue) = queues.first_mut() else {
             return Ok(());
         };
-        let mut random = Random::new(span, 0);
-        let end = (span / block_bytes).min(geometry.blocks);
-        let mut lba = 0;
-        while lba < end || queue.in_flight() > 0 {
-            if lba < end && queue.in_flight() < FILL_DEPTH {
-                let count = step.min(end - lba);
-                let words = (0..count * block_bytes / 8).flat_map(|_| random.next().to_le_bytes());
-                let data = words.collect();
-                queue.submit(Op::Write {
-                    lba,
-                    data,
-                    fua: false,
-                })?;
-                lba += count;
-            } else {
+        loop {
+            if queue.in_flight() < FILL_DEPTH
+                && let Some((lba, data)) = fill.next()
+            {
+                let fua = false;
+                queue.submit(Op::Write { lba, data, fua })?;
+            } else if queue.in_flight() > 0 {
                 queue.next_completion()?.ok("Write")?;
+            } else {
+                return queue.flush();
             }
         }
-        queue.flush()
     }
 }
 
-fn options(link: &ConnectArgs) -> HostOptions {
+/// Errors: `Option` when fewer queues are granted than were asked for.
+pub fn enough_queues(granted: u16, count: u16) -> Result<(), PerfError> {
+    if granted >= count {
+        return Ok(());
+    }
+    let problem = format!("the controller grants {granted}");
+    Err(PerfError::option("--queues", count, problem))
+}
+
+/// Who this host is.
+pub fn options(link: &ConnectArgs) -> HostOptions {
     HostOptions {
         hostnqn: link.hostnqn.clone(),
         hostid: *b"bedplate-perf-id",
@@ -139,7 +136,8 @@ fn options(link: &ConnectArgs) -> HostOptions {
     }
 }
 
-fn failed(doing: &'static str, address: SocketAddr, source: HostError) -> PerfError {
+/// What the admin side could not do.
+pub fn failed(doing: &'static str, address: SocketAddr, source: HostError) -> PerfError {
     PerfError::Admin {
         doing,
         address: address.to_string(),
@@ -153,6 +151,13 @@ fn discover(address: SocketAddr, options: &HostOptions) -> Result<String, PerfEr
     let log = controller
         .discovery_log()
         .map_err(|source| failed("reading the discovery log", address, source))?;
+    only_subsystem(&log)
+}
+
+/// The subsystem that a discovery log lists.
+///
+/// Errors: `Option` when it is not exactly one.
+pub fn only_subsystem(log: &DiscoveryLog) -> Result<String, PerfError> {
     let mut names = log.subsystems();
     names.retain(|name| name != DISCOVERY_NQN);
     names.sort();
@@ -171,32 +176,52 @@ fn discover(address: SocketAddr, options: &HostOptions) -> Result<String, PerfEr
     }
 }
 
-fn geometry(controller: &mut Controller, nsid: u32) -> Result<Geometry, HostError> {
+fn facts(controller: &mut Controller, nsid: u32) -> Result<Facts, HostError> {
     let capabilities = controller.capabilities()?;
     let namespace = controller.identify_namespace(nsid)?;
-    let shift = namespace.format_in_use().map_or(0, |format| format.lbads);
-    let answer = |problem: &str| HostError::Answer {
-        what: "Identify Namespace",
-        problem: problem.to_owned(),
-    };
-    if namespace.nsze.get() == 0 {
-        return Err(answer("no such namespace: try another --nsid"));
+    Facts::new(controller.identity()?, capabilities, &namespace)
+}
+
+/// What a controller says of itself and of the namespace.
+pub struct Facts {
+    /// Of itself.
+    pub identity: Box<IdentifyController>,
+    /// What both allow, over TCP.
+    pub geometry: Geometry,
+}
+
+impl Facts {
+    /// Errors: `Answer` for a namespace that is none, or that this program cannot use.
+    pub fn new(
+        identity: &IdentifyController,
+        capabilities: Cap,
+        namespace: &IdentifyNamespace,
+    ) -> Result<Self, HostError> {
+        let shift = namespace.format_in_use().map_or(0, |format| format.lbads);
+        let answer = |problem: &str| HostError::Answer {
+            what: "Identify Namespace",
+            problem: problem.to_owned(),
+        };
+        if namespace.nsze.get() == 0 {
+            return Err(answer("no such namespace: try another --nsid"));
+        }
+        if !(9..=16).contains(&shift) {
+            return Err(answer("its block size is not one of 512 bytes to 64 KiB"));
+        }
+        let page_shift = 12 + capabilities.mpsmin() as u32;
+        let geometry = Geometry {
+            block_bytes: 1 << shift,
+            blocks: namespace.nsze.get(),
+            capsule_bytes: capsule_bytes(identity),
+            max_transfer_bytes: match identity.mdts {
+                0 => None,
+                mdts => 1u64.checked_shl(page_shift + u32::from(mdts)),
+            },
+            queue_entries: capabilities.mqes() as u32 + 1,
+        };
+        let identity = Box::new(*identity);
+        Ok(Self { identity, geometry })
     }
-    if !(9..=16).contains(&shift) {
-        return Err(answer("its block size is not one of 512 bytes to 64 KiB"));
-    }
-    let identity = controller.identity()?;
-    let page_shift = 12 + capabilities.mpsmin() as u32;
-    Ok(Geometry {
-        block_bytes: 1 << shift,
-        blocks: namespace.nsze.get(),
-        capsule_bytes: capsule_bytes(identity),
-        max_transfer_bytes: match identity.mdts {
-            0 => None,
-            mdts => 1u64.checked_shl(page_shift + u32::from(mdts)),
-        },
-        queue_entries: capabilities.mqes() as u32 + 1,
-    })
 }
 
 /// In-capsule data of I/O queues; none when it would not start right after the command.

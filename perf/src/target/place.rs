@@ -6,7 +6,9 @@ use crate::cli;
 use crate::error::PerfError;
 
 /// How the name of an iSCSI target begins.
-const SCHEME: &str = "iscsi://";
+const ISCSI: &str = "iscsi://";
+/// How the name of an NVMe/RDMA target begins.
+const RDMA: &str = "rdma://";
 
 /// Where a target is, and which one it is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,13 @@ pub enum Place {
         /// Logical unit.
         lun: u16,
     },
+    /// rdma://HOST[:PORT][/NQN].
+    Rdma {
+        /// Where: an address that an RDMA device serves.
+        address: SocketAddr,
+        /// Subsystem; none: the only one that discovery lists.
+        nqn: Option<String>,
+    },
 }
 
 impl Place {
@@ -35,8 +44,11 @@ impl Place {
     /// Errors: `Option`.
     pub fn new(option: &'static str, text: &str) -> Result<Self, PerfError> {
         let bad = |problem: String| PerfError::option(option, text, problem);
-        if let Some(rest) = text.strip_prefix(SCHEME) {
+        if let Some(rest) = text.strip_prefix(ISCSI) {
             return Self::iscsi(rest).map_err(bad);
+        }
+        if let Some(rest) = text.strip_prefix(RDMA) {
+            return Self::rdma(rest).map_err(bad);
         }
         let (address, nqn) = match text.split_once('/') {
             Some((address, nqn)) => (address, Some(nqn.to_owned())),
@@ -59,27 +71,26 @@ impl Place {
                 .filter(|lun| *lun < 1 << 14)
                 .ok_or_else(|| format!("the unit {text} is none of 0 to 16383"))?,
         };
-        // The port is what follows the brackets of an IPv6 address, or the only colon.
-        let has_port = match host.rsplit_once(']') {
-            Some((_, rest)) => rest.starts_with(':'),
-            None => host.contains(':'),
-        };
-        let host = if has_port {
-            host.to_owned()
-        } else {
-            format!("{host}:{}", wire::iscsi::PORT)
-        };
         Ok(Self::Iscsi {
-            address: cli::resolve(&host)?,
+            address: resolve(host, wire::iscsi::PORT)?,
             iqn: iqn.map(str::to_owned),
             lun,
         })
     }
 
+    fn rdma(rest: &str) -> Result<Self, String> {
+        let (host, nqn) = rest.split_once('/').unwrap_or((rest, ""));
+        let nqn = Some(nqn.to_owned()).filter(|nqn| !nqn.is_empty());
+        let address = resolve(host, wire::rdma::PORT)?;
+        Ok(Self::Rdma { address, nqn })
+    }
+
     /// Where.
     pub fn address(&self) -> SocketAddr {
         match self {
-            Self::Nvme { address, .. } | Self::Iscsi { address, .. } => *address,
+            Self::Nvme { address, .. }
+            | Self::Iscsi { address, .. }
+            | Self::Rdma { address, .. } => *address,
         }
     }
 
@@ -87,6 +98,19 @@ impl Place {
     pub fn is_iscsi(&self) -> bool {
         matches!(self, Self::Iscsi { .. })
     }
+}
+
+/// Resolves HOST or HOST:PORT.
+fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
+    // The port is what follows the brackets of an IPv6 address, or the only colon.
+    let has_port = match host.rsplit_once(']') {
+        Some((_, rest)) => rest.starts_with(':'),
+        None => host.contains(':'),
+    };
+    if has_port {
+        return cli::resolve(host);
+    }
+    cli::resolve(&format!("{host}:{port}"))
 }
 
 #[cfg(test)]
@@ -101,6 +125,13 @@ mod tests {
         }
     }
 
+    fn rdma(address: &str, nqn: Option<&str>) -> Place {
+        Place::Rdma {
+            address: address.parse().unwrap(),
+            nqn: nqn.map(str::to_owned),
+        }
+    }
+
     #[test]
     fn every_form_is_read() {
         let iqn = "iqn.2026-11.io.bedplate:demo";
@@ -110,6 +141,9 @@ mod tests {
             ("iscsi://127.0.0.1", iscsi("127.0.0.1:3260", None, 0)),
             ("iscsi://[::1]", iscsi("[::1]:3260", None, 0)),
             ("iscsi://[::1]:9//3", iscsi("[::1]:9", None, 3)),
+            ("rdma://127.0.0.1", rdma("127.0.0.1:4420", None)),
+            ("rdma://[::1]:9/", rdma("[::1]:9", None)),
+            ("rdma://[::1]/nqn.x", rdma("[::1]:4420", Some("nqn.x"))),
             (
                 "127.0.0.1:4420/nqn.x",
                 Place::Nvme {

@@ -31,6 +31,7 @@ impl Null {
         let scheme = match words.next().expect("a protocol") {
             "nvme-tcp" => "",
             "iscsi" => "iscsi://",
+            "nvme-rdma" => "rdma://",
             other => panic!("another protocol: {other}"),
         };
         let address = format!("{scheme}{}", words.next().expect("an address"));

@@ -214,7 +214,7 @@ impl Handle {
         }
     }
 
-    fn socket(fd: OwnedFd) -> Handle {
+    pub(crate) fn socket(fd: OwnedFd) -> Handle {
         Handle(Rc::new(HandleKind::Socket(fd)))
     }
 

@@ -146,8 +146,9 @@ impl BufPool {
         Some(Buf::claim(shared.clone(), id, len))
     }
 
-    /// The mapped memory that every buffer of this pool lies in: where and how long.
-    pub(crate) fn memory(&self) -> (*mut u8, usize) {
+    /// The mapped memory that every buffer of this pool lies in: where and how long. For
+    /// registering it with a device; it stays mapped while a clone of the pool is there.
+    pub fn memory(&self) -> (*mut u8, usize) {
         self.shared.arena.extent()
     }
 

@@ -1,8 +1,4 @@
 //! The host against a controller that follows the rules, and against ones that break them.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the scripted controller runs on a thread"
-)]
 
 mod fake;
 

@@ -21,7 +21,7 @@ effects_of() {
 
 discovery() {
     step "nvme discover"
-    need "discover" nvme discover -t tcp -a "$ADDRESS" -s "$PORT"
+    need "discover" nvme discover -t "$TRANSPORT" -a "$ADDRESS" -s "$PORT"
     cp /run/need.out /run/discovered
     for volume in "$VOL_4K" "$VOL_512"; do
         grep -q "subnqn: *$NQN_PREFIX$volume\$" /run/discovered ||
@@ -30,15 +30,46 @@ discovery() {
     grep -q "subnqn: *$NQN_PREFIX$VOL_CLOSED\$" /run/discovered &&
         die "discovery shows $VOL_CLOSED to a host that may not use it"
     grep -q "trsvcid: *$PORT\$" /run/discovered || die "discovery does not name port $PORT"
+    [ "$TRANSPORT" = tcp ] || both_transports
+}
+
+# What the log says of each entry, on one line: transport, address, port, subsystem and, of RDMA, how
+# queue pairs are connected.
+entries() {
+    awk '
+        { key = $1; value = $0; sub(/^[^:]*: */, "", value); sub(/ *$/, "", value) }
+        key ~ /^trtype/ { type = value }
+        key ~ /^trsvcid/ { port = value }
+        key ~ /^subnqn/ { name = value }
+        key ~ /^traddr/ { entry[++count] = type " " value " " port " " name }
+        key ~ /^rdma_(qptype|cms)/ { entry[count] = entry[count] " " value }
+        END { for (number = 1; number <= count; number++) print entry[number] }
+    ' "$1"
+}
+
+# With RDMA either transport tells of both.
+both_transports() {
+    need "discover by TCP" nvme discover -t tcp -a "$ADDRESS" -s "$TCP_PORT"
+    # nvmet tells of the port that was asked, and of no other.
+    bedplate || return 0
+    for log in /run/discovered /run/need.out; do
+        entries "$log" >/run/entries
+        for volume in "$VOL_4K" "$VOL_512"; do
+            for entry in "tcp $ADDRESS $TCP_PORT $NQN_PREFIX$volume" \
+                "rdma $ADDRESS $PORT $NQN_PREFIX$volume connected rdma-cm"; do
+                grep -qx "$entry" /run/entries || die "no entry '$entry' in: $(cat "$log")"
+            done
+        done
+    done
 }
 
 refusals() {
     step "connects that must be refused"
     # The kernel writes the reason to its log only; nvme-cli reports the errno of the connect.
     refuse "unknown subsystem" "failed|could not|error" \
-        nvme connect -t tcp -a "$ADDRESS" -s "$PORT" -n "${NQN_PREFIX}no-such-volume"
+        nvme connect -t "$TRANSPORT" -a "$ADDRESS" -s "$PORT" -n "${NQN_PREFIX}no-such-volume"
     refuse "host not on the list" "failed|could not|error" \
-        nvme connect -t tcp -a "$ADDRESS" -s "$PORT" -n "$NQN_PREFIX$VOL_CLOSED"
+        nvme connect -t "$TRANSPORT" -a "$ADDRESS" -s "$PORT" -n "$NQN_PREFIX$VOL_CLOSED"
     dmesg | grep -q 'Connect for subsystem .* is not allowed' ||
         die "the refusal was not Connect Invalid Host"
 }
@@ -56,6 +87,11 @@ controller_identity() {
     equal "sqes" "$(ctrl_field sqes)" 0x66
     equal "cqes" "$(ctrl_field cqes)" 0x44
     at_least "ver" "$(ctrl_field ver)" 0x10300
+    if [ "$TRANSPORT" = rdma ]; then
+        bits "sgls (keyed data blocks, offsets into the capsule)" "$(ctrl_field sgls)" 0x100004
+        at_least "ioccsz (a command and some data)" "$(ctrl_field ioccsz)" 5
+        equal "icdoff" "$(ctrl_field icdoff)" 0
+    fi
     if bedplate; then
         bits "oncs (Compare, Verify)" "$(ctrl_field oncs)" 0x81
         bits "fuses (Compare and Write)" "$(ctrl_field fuses)" 0x1
@@ -304,19 +340,23 @@ variant -i 2
 equal "queues with -i 2" "$(cat "/sys/class/nvme/$CTRL/queue_count")" 3
 equal "identifiers over a reconnect" "$(identifiers)" "$first_identity"
 disconnect
-variant -g && disconnect
-variant -G -Q 32 && disconnect
-variant -g -G -i 2 -k 2
+# shellcheck disable=SC2086
+{
+    variant $HEADER_DIGEST && disconnect
+    variant $DATA_DIGEST -Q 32 && disconnect
+    variant $HEADER_DIGEST $DATA_DIGEST -i 2 -k 2
+}
 # Longer than the keep-alive time of 2 s: an idle host must not be dropped.
 sleep 5
 equal "state after idling" "$(cat "/sys/class/nvme/$CTRL/state")" live
 disconnect
 
-connect "$VOL_4K" -g -G
+# shellcheck disable=SC2086
+connect "$VOL_4K" $HEADER_DIGEST $DATA_DIGEST
 file_system ext4
 file_system xfs
 disconnect
 equal "recoveries without a cause" "$(recoveries)" 0
 
 clean_restart
-step "done"
+finish

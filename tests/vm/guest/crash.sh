@@ -110,4 +110,4 @@ RAW=$DEV
 NQN=$NQN_PREFIX$VOL_4K
 writers_under_kills
 check_everything
-step "done"
+finish

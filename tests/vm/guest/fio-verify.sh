@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs every job file of tests/vm/fio whose name begins with "verify-" on both block sizes, with and
-# without digests. A job fails on the first block that is not what was written.
+# without digests where the transport has them. A job fails on the first block that is not what was written.
 . "$(dirname "$0")/lib.sh"
 
 FIO_JOBS=$GUEST_DIR/../fio
@@ -24,13 +24,15 @@ job verify-depth-128 32768
 job verify-sizes 49152
 disconnect
 
-connect "$VOL_4K" -g -G
+# shellcheck disable=SC2086
+connect "$VOL_4K" $HEADER_DIGEST $DATA_DIGEST
 job verify-sizes-uring 32768
 job verify-trim 16384
 disconnect
 
-connect "$VOL_512" -g -G
+# shellcheck disable=SC2086
+connect "$VOL_512" $HEADER_DIGEST $DATA_DIGEST
 job verify-512 4096
 disconnect
 equal "recoveries without a cause" "$(recoveries)" 0
-step "done"
+finish

@@ -75,7 +75,6 @@ nvmet_bounce() {
     pkill -9 -x tgtd
     sleep 1
     tgt_start
-    mark nvmet-bounced
 }
 
 # Which portal group a port is.

@@ -144,7 +144,7 @@ commands() {
     need "write same, unmap" sg_write_same --16 --unmap --lba=300 --num=4 --xferlen=4096 "$DEV"
     zeros $((300 * 4096)) $((4 * 4096))
     filled $((304 * 4096)) 4096 /run/block
-    need "unmap" sg_unmap --lba=304 --num=4 "$DEV"
+    unmap --lba=304 --num=4 "$DEV"
     zeros $((304 * 4096)) $((4 * 4096))
 }
 
@@ -173,6 +173,9 @@ more_commands() {
     filled $((2048 * 4096)) 65536 /run/b
 }
 
+# unmap OPTION... DEVICE: without --force the tool first waits 20 s for somebody to stop it.
+unmap() { need "unmap" sg_unmap --force "$@"; }
+
 # generic DEVICE: its /dev/sgN, which sg_xcopy wants.
 generic() { echo /dev/"$(ls "/sys/block/${1##*/}/device/scsi_generic")"; }
 
@@ -185,7 +188,7 @@ copy_between_units() {
     random_file /run/c $((32 * 4096))
     need "fill" dd if=/run/c of="$from" bs=4096 count=32 seek=4096 oflag=direct
     for who in --on_src --on_dst; do
-        need "clear" sg_unmap --lba=64 --num=32 "$DEV"
+        unmap --lba=64 --num=32 "$DEV"
         need "extended copy $who" sg_xcopy $who "if=$(generic "$from")" "of=$(generic "$DEV")" \
             bs=4096 skip=4096 seek=64 count=32
         filled $((64 * 4096)) $((32 * 4096)) /run/c

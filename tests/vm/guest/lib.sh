@@ -1,8 +1,10 @@
 # Shared by the guest scripts. Source it first: `. "$(dirname "$0")/lib.sh"`.
 #
 # Arguments NAME=VALUE of the script become variables. What the scripts use:
-#   TARGET        bedplate (on the machine, behind 10.0.2.2) or nvmet (the kernel's own target in
-#                 this guest: a developer's aid that tells a wrong script from a wrong target)
+#   TARGET        bedplate (on the machine, behind 10.0.2.2; with RDMA in this guest) or nvmet (the
+#                 kernel's own target in this guest: a developer's aid that tells a wrong script from
+#                 a wrong target)
+#   TRANSPORT     tcp, or rdma: see rdma-lib.sh
 #   PORT          TCP port of the target
 #   VOL_4K VOL_512 VOL_CLOSED VOL_COPY   names of volumes: 4096 and 512 byte blocks, one that lists
 #                 another host only, and one more of 4096 byte blocks to copy to
@@ -22,6 +24,11 @@ for argument; do
 done
 
 TARGET=${TARGET:-bedplate}
+TRANSPORT=${TRANSPORT:-tcp}
+# Options of "connect" that ask for digests. RDMA has none: every packet has a checksum there.
+HEADER_DIGEST=-g
+DATA_DIGEST=-G
+[ "$TRANSPORT" = tcp ] || HEADER_DIGEST='' DATA_DIGEST=''
 NQN_PREFIX=nqn.2026-11.io.bedplate:
 HOST_NQN=nqn.2014-08.org.nvmexpress:uuid:0e5bd1a4-5a0c-4d53-9ee7-3c1d2b8f7a10
 HOST_ID=0e5bd1a4-5a0c-4d53-9ee7-3c1d2b8f7a10
@@ -51,12 +58,14 @@ die() {
     exit 1
 }
 
-# need WHAT COMMAND...: the command must succeed; its output is shown only when it does not.
+# need WHAT COMMAND...: the command must succeed; its output is shown only when it does not. What runs
+# in the background sets NEED_OUT, to leave this one alone.
+NEED_OUT=/run/need.out
 need() {
     what=$1
     shift
-    if ! "$@" >/run/need.out 2>&1; then
-        cat /run/need.out
+    if ! "$@" >"$NEED_OUT" 2>&1; then
+        cat "$NEED_OUT"
         die "$what: '$*' did not succeed"
     fi
 }
@@ -91,12 +100,14 @@ bits() {
     [ "$(($2 & $3))" -eq "$(($3))" ] || die "$1 is $2 and must have the bits $3"
 }
 
-# Turns lines from the host into files below /run/host. Runs in the background.
+# Turns lines from the host into files below /run/host, and ends and starts a target in this guest
+# when told so. Runs in the background.
 listen_to_host() {
     mkdir -p /run/host
     while read -r line </dev/ttyS0; do
         case $line in
-        nvmet-bounce) nvmet_bounce ;;
+        "target-crash "*) target_crash "${line#* }" && mark target-back ;;
+        target-restart) target_restart && mark target-back ;;
         "") ;;
         *) touch "/run/host/$line" ;;
         esac
@@ -113,6 +124,11 @@ await_host() {
     done
 }
 
+# target_crash MILLISECONDS, target_restart: what inside.sh replaces for ours. A target of the kernel
+# does not die alone.
+target_crash() { nvmet_bounce; }
+target_restart() { nvmet_bounce; }
+
 # What every script needs of the host side: modules and the host's own name.
 start_host() {
     mkdir -p /run/host /etc/nvme "$MNT"
@@ -125,16 +141,27 @@ start_host() {
 
 start() {
     start_host
-    case $TARGET in
-    bedplate) ADDRESS=10.0.2.2 ;;
-    nvmet)
+    case $TRANSPORT.$TARGET in
+    tcp.bedplate) ADDRESS=10.0.2.2 ;;
+    tcp.nvmet)
         ADDRESS=127.0.0.1
         PORT=4420
         nvmet_start
         ;;
-    *) die "TARGET is '$TARGET' and must be bedplate or nvmet" ;;
+    rdma.*)
+        # shellcheck disable=SC1091
+        . "$GUEST_DIR/rdma-lib.sh"
+        rdma_start
+        ;;
+    *) die "TRANSPORT is '$TRANSPORT' and TARGET '$TARGET'" ;;
     esac
     listen_to_host &
+}
+
+# The last step of a script.
+finish() {
+    [ "$TRANSPORT" = tcp ] || rdma_end
+    step "done"
 }
 
 # The block device of the subsystem $1, or nothing. Not /dev/nvmeXnY by guess: Y is not the NSID on
@@ -161,7 +188,7 @@ controller_of() {
 connect() {
     NQN=$NQN_PREFIX$1
     shift
-    need "connect" nvme connect -t tcp -a "$ADDRESS" -s "$PORT" -n "$NQN" "$@"
+    need "connect" nvme connect -t "$TRANSPORT" -a "$ADDRESS" -s "$PORT" -n "$NQN" "$@"
     waited=0
     DEV=$(device_of "$NQN")
     while [ -z "$DEV" ]; do

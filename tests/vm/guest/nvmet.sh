@@ -1,4 +1,4 @@
-# The kernel's own NVMe/TCP target inside the guest, with the same volumes the host's would have.
+# The kernel's own NVMe target inside the guest, with the same volumes the host's would have.
 # Sourced by lib.sh; used with TARGET=nvmet, and by perf.sh for the target to compare with.
 
 NVMET=/sys/kernel/config/nvmet
@@ -35,17 +35,18 @@ nvmet_load() {
     modprobe -a nvmet nvmet-tcp || die "this kernel has no nvmet"
 }
 
-# nvmet_port ADDRESS PORT: the one port, which opens with nvmet_open.
+# nvmet_port NUMBER TRANSPORT ADDRESS PORT: a port, which opens with nvmet_open.
 nvmet_port() {
-    port=$NVMET/ports/1
+    port=$NVMET/ports/$1
     mkdir -p "$port"
     echo ipv4 >"$port/addr_adrfam"
-    echo tcp >"$port/addr_trtype"
-    echo "$1" >"$port/addr_traddr"
-    echo "$2" >"$port/addr_trsvcid"
+    echo "$2" >"$port/addr_trtype"
+    echo "$3" >"$port/addr_traddr"
+    echo "$4" >"$port/addr_trsvcid"
 }
 
-nvmet_start() {
+# The volumes of the tests.
+nvmet_volumes() {
     nvmet_load
     modprobe null_blk nr_devices=0 || die "this kernel has no null_blk"
     nvmet_null_blk vm4k 4096
@@ -54,20 +55,26 @@ nvmet_start() {
     nvmet_subsystem "$VOL_4K" 11111111-1111-4111-8111-111111111111 1 /dev/vm4k
     nvmet_subsystem "$VOL_512" 22222222-2222-4222-8222-222222222222 1 /dev/vm512
     nvmet_subsystem "$VOL_CLOSED" 33333333-3333-4333-8333-333333333333 0 /dev/vmclosed
-    nvmet_port 127.0.0.1 4420
+}
+
+nvmet_start() {
+    nvmet_volumes
+    nvmet_port 1 tcp 127.0.0.1 4420
     nvmet_open
 }
 
 nvmet_open() {
     for subsystem in "$NVMET"/subsystems/*; do
-        ln -s "$subsystem" "$NVMET/ports/1/subsystems/${subsystem##*/}"
+        for port in "$NVMET"/ports/*; do
+            ln -s "$subsystem" "$port/subsystems/${subsystem##*/}" ||
+                die "the kernel's target does not open port ${port##*/}"
+        done
     done
 }
 
 # Cuts every connection and refuses new ones for a moment: as close to a restart as nvmet comes.
 nvmet_bounce() {
-    rm -f "$NVMET"/ports/1/subsystems/*
+    rm -f "$NVMET"/ports/*/subsystems/*
     sleep 1
     nvmet_open
-    say "mark nvmet-bounced"
 }

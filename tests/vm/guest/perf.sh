@@ -20,20 +20,11 @@
 # Results: RESULTS/round-N/JOB/SIDE/, SIDE is "ours" or "nvmet", and "mark measured" once they are
 # there.
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/inside.sh"
 
 PERF_DIR=$GUEST_DIR/../../../perf
-RESULTS=/run/results
-OURS_SOCKET=/run/bedplate.sock
 # Seconds that our flusher may take after a turn; what it writes later is charged to nobody.
 REST_S=60
-
-# disk_of SERIAL: the virtio disk with that serial.
-disk_of() {
-    for block in /sys/block/vd*; do
-        [ "$(cat "$block/serial" 2>/dev/null)" = "$1" ] && echo "/dev/${block##*/}" && return
-    done
-    die "there is no disk $1"
-}
 
 choose_disks() {
     OURS_DISK=$(disk_of disk-a)
@@ -50,7 +41,7 @@ start_nvmet() {
     nvmet_load
     need "partition" addpart "$NVMET_DISK" 1 2048 $((VOL_MIB * 2048))
     nvmet_subsystem nvmet 44444444-4444-4444-8444-444444444444 1 "${NVMET_DISK}1"
-    nvmet_port 127.0.0.1 4430
+    nvmet_port 1 tcp 127.0.0.1 4430
     nvmet_open
 }
 
@@ -61,23 +52,13 @@ write_configuration() {
     printf '[[pool]]\nname = "perf"\npath = "%s"\n' "$OURS_DISK"
     printf '[[volume]]\nname = "ours"\npool = "perf"\nsize = "%sMiB"\n' "$VOL_MIB"
     printf '[nvme_tcp]\nlisten = ["127.0.0.1:4420"]\n'
-    printf '[control]\nsocket = "%s"\n' "$OURS_SOCKET"
+    printf '[control]\nsocket = "%s"\n' "$CONTROL_SOCKET"
 }
 
 start_ours() {
     write_configuration >"$RESULTS/bedplate.toml"
     need "pool" "$BEDPLATE" pool create --name perf "$OURS_DISK"
-    "$BEDPLATE" serve --config "$RESULTS/bedplate.toml" >"$RESULTS/bedplate.log" 2>&1 &
-    OURS_PID=$!
-    waited=0
-    until grep -q '^ready:' "$RESULTS/bedplate.log"; do
-        if [ "$waited" -ge 300 ] || ! kill -0 "$OURS_PID" 2>/dev/null; then
-            cat "$RESULTS/bedplate.log"
-            die "bedplate is not ready"
-        fi
-        sleep 0.2
-        waited=$((waited + 1))
-    done
+    serve "$RESULTS/bedplate.toml" "$RESULTS/bedplate.log"
 }
 
 # Both are attached at once and for the whole run; a side that has no turn does nothing.
@@ -108,7 +89,7 @@ fill() {
 
 # 4 KiB pages in our journal that are not in their place yet.
 dirty_pages() {
-    "$BEDPLATE" --socket "$OURS_SOCKET" --output json volume show ours |
+    "$BEDPLATE" --socket "$CONTROL_SOCKET" --output json volume show ours |
         sed -n 's/.*"dirty_pages": \([0-9]*\).*/\1/p'
 }
 
@@ -133,14 +114,14 @@ turn() {
 # account DIRECTORY before|after: what the target counted, and what the processors did and the target
 # used of them, in ticks. The difference explains a ratio.
 account() {
-    "$BEDPLATE" --socket "$OURS_SOCKET" --output json status >"$1/status.$2"
+    "$BEDPLATE" --socket "$CONTROL_SOCKET" --output json status >"$1/status.$2"
     cpu_ticks >"$1/cpu.$2"
 }
 
 cpu_ticks() {
     head -n 1 /proc/stat
     echo "cpus $(nproc)"
-    echo "bedplate $(cut -d' ' -f14,15 "/proc/$OURS_PID/stat")"
+    echo "bedplate $(cut -d' ' -f14,15 "/proc/$(cat /run/bedplate.pid)/stat")"
 }
 
 start_profile() {
@@ -211,10 +192,7 @@ rounds() {
     done
 }
 
-mkdir -p "$RESULTS"
-need "results" mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none \
-    results "$RESULTS"
-need "virtio_blk" modprobe virtio_blk
+start_inside
 equal "clock" "$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)" tsc
 start_host
 choose_disks
@@ -230,6 +208,5 @@ if [ "$PG_S" != 0 ]; then
 fi
 equal "recoveries without a cause" "$(recoveries)" 0
 for NQN in "${NQN_PREFIX}ours" "${NQN_PREFIX}nvmet"; do disconnect; done
-kill -TERM "$OURS_PID"
-wait "$OURS_PID" || die "bedplate ended with $?"
+serve_no_more
 step "done"

@@ -7,7 +7,7 @@
 //!   console line by line;
 //! * [`Target`]: the `bedplate` binary on a configuration of its own, which can be killed and
 //!   started again on the same port;
-//! * [`Session`]: the two together, and the script's arguments;
+//! * [`Session`]: the two together, or with RDMA both in the VM, and the script's arguments;
 //! * [`perf`]: a VM that holds both targets, and how they compare there;
 //! * [`acks`]: what the guest was told is durable;
 //! * [`slots`]: records the guest's writer puts on a file or device and finds again.
@@ -32,4 +32,4 @@ pub use console::{Console, ConsoleEvent};
 pub use error::{Error, Result};
 pub use session::{Kind, Session};
 pub use target::{Iscsi, Target, Volume};
-pub use vm::{Disk, Hardware, Vm};
+pub use vm::{Disk, Hardware, Vm, python_packages};

@@ -64,6 +64,8 @@ pub struct Vm {
     console: Console,
     acks: Acks,
     found: Vec<String>,
+    /// Marks that came while another was waited for with [`Vm::expect_beside`].
+    early: Vec<String>,
     exit: Option<i32>,
     // Two emulated machines on two cores make each other late: held until this one is gone.
     _turn: File,
@@ -102,7 +104,7 @@ impl Vm {
         arguments: &[String],
         limit: Duration,
     ) -> Result<Self> {
-        let kernel = prepare()?;
+        let kernel = prepare(&[])?;
         let turn = take_turn()?;
         let script = paths::repository().join("tests/vm/guest").join(script);
         let mut command = qemu(&kernel, dir);
@@ -136,6 +138,7 @@ impl Vm {
             input,
             acks: Acks::default(),
             found: Vec::new(),
+            early: Vec::new(),
             exit: None,
             _turn: turn,
         })
@@ -146,9 +149,29 @@ impl Vm {
     /// # Errors
     /// When the script fails or ends first, or nothing happens for `limit` altogether.
     pub fn expect(&mut self, mark: &str, limit: Duration) -> Result<()> {
+        if let Some(at) = self.early.iter().position(|early| early == mark) {
+            self.early.remove(at);
+            return Ok(());
+        }
         let deadline = Deadline::after(limit);
         while self.listen(mark, limit, deadline)? != Some(mark.to_owned()) {}
         Ok(())
+    }
+
+    /// The same for a mark that another part of the guest gives beside the script: marks of the
+    /// script that come first are kept for [`Vm::expect`].
+    ///
+    /// # Errors
+    /// As [`Vm::expect`].
+    pub fn expect_beside(&mut self, mark: &str, limit: Duration) -> Result<()> {
+        let deadline = Deadline::after(limit);
+        loop {
+            match self.listen(mark, limit, deadline)? {
+                Some(said) if said == mark => return Ok(()),
+                Some(said) => self.early.push(said),
+                None => {}
+            }
+        }
     }
 
     /// Waits until `more` records of `stream` have been acknowledged from now on.
@@ -281,11 +304,21 @@ fn said(line: &str) -> Said<'_> {
     }
 }
 
-/// Runs `prepare.sh` and gives the folder with `vmlinuz` and `initrd`.
-fn prepare() -> Result<PathBuf> {
+/// Where the packages of `python.txt` are, for the guest's PYTHONPATH.
+///
+/// # Errors
+/// When they cannot be had.
+pub fn python_packages() -> Result<PathBuf> {
+    prepare(&["python"])
+}
+
+/// Runs `prepare.sh`, and gives the folder it names: without `arguments` the one with `vmlinuz` and
+/// `initrd`.
+fn prepare(arguments: &[&str]) -> Result<PathBuf> {
     let script = paths::repository().join("tests/vm/prepare.sh");
     let mut command = Command::new(&script);
     command.env("CARGO_TARGET_DIR", paths::target_dir());
+    command.args(arguments);
     let output = command.output().map_err(Error::io("run", &script))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();

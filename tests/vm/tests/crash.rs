@@ -6,7 +6,9 @@ use vm_tests::Session;
 
 /// What the guest's writers do while the target is killed; see `guest/crash.sh`.
 const STREAMS: [&str; 4] = ["fsync-a", "fsync-b", "direct-cold", "direct-hot"];
-/// For one step of the script, on a machine that is busy with other tests as well.
+/// For the whole script.
+const LIMIT: Duration = Duration::from_secs(700);
+/// For one step of it, on a machine that is busy with other tests as well.
 const STEP: Duration = Duration::from_secs(240);
 /// Records every stream must get through between two kills.
 const BETWEEN_KILLS: u64 = 25;
@@ -21,8 +23,21 @@ const DOWN: [Duration; 3] = [
 
 #[test]
 fn nothing_acknowledged_is_lost_over_kills_of_the_target() {
-    let writer = format!("WRITER={}", env!("CARGO_BIN_EXE_vm-writer"));
-    let mut session = Session::start("crash", &[writer], Duration::from_secs(700)).unwrap();
+    let session = Session::start("crash", &[writer()], LIMIT).unwrap();
+    survive_kills(session);
+}
+
+#[test]
+fn nothing_acknowledged_by_rdma_is_lost_either() {
+    let session = Session::start_rdma("rdma-crash", "crash", &[writer()], LIMIT).unwrap();
+    survive_kills(session);
+}
+
+fn writer() -> String {
+    format!("WRITER={}", env!("CARGO_BIN_EXE_vm-writer"))
+}
+
+fn survive_kills(mut session: Session) {
     kill_under_fio(&mut session);
     kill_under_writers(&mut session);
     session.vm().send("stop").unwrap();

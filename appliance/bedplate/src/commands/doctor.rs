@@ -1,5 +1,8 @@
 //! `bedplate doctor`: what of this machine helps or limits the appliance, in plain words.
 
+mod rdma;
+mod rdma_ports;
+
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -51,11 +54,10 @@ impl Check {
 /// Prints the report. True when there is no problem.
 pub fn run(config: Option<&Path>, output: Output) -> bool {
     let mut checks = machine();
-    if let Some(path) = config {
-        match Config::load(path) {
-            Ok(config) => checks.extend(configured(&config)),
-            Err(e) => checks.push(Check::new("configuration", Verdict::Problem, e.to_string())),
-        }
+    match config.map(Config::load) {
+        Some(Ok(config)) => checks.extend(configured(&config)),
+        Some(Err(e)) => checks.push(Check::new("configuration", Verdict::Problem, e.to_string())),
+        None => checks.push(rdma::unused(&rdma::Machine::here())),
     }
     print(output, &checks, |checks| text(checks));
     checks.iter().all(|c| c.verdict != Verdict::Problem)
@@ -169,6 +171,7 @@ fn configured(config: &Config) -> Vec<Check> {
         )),
     }
     checks.extend(config.pools.iter().map(pool));
+    checks.extend(nvme_rdma(config));
     let iscsi = config.iscsi.iter().flat_map(|iscsi| &iscsi.listen);
     checks.extend(config.iscsi.iter().filter_map(secrets));
     let metrics = config.metrics.listen.iter();
@@ -182,6 +185,17 @@ fn configured(config: &Config) -> Vec<Check> {
             .map(|a| listen(*a)),
     );
     checks
+}
+
+/// What NVMe/RDMA needs; one line where it is not asked for.
+fn nvme_rdma(config: &Config) -> Vec<Check> {
+    let here = rdma::Machine::here();
+    let Some(wanted) = &config.nvme_rdma else {
+        return vec![rdma::unused(&here)];
+    };
+    // Cores that cannot be had are a problem of their own.
+    let cores = plan::plan(config).map_or(1, |plans| plans.len());
+    rdma::configured(&here, wanted, config, cores)
 }
 
 /// Whether the secrets that iSCSI hosts log in with can be used.

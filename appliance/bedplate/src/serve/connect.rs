@@ -10,19 +10,19 @@ const ANY: &str = "ADDRESS-OF-THIS-MACHINE";
 /// Kinds of listeners, as `ready:` lines and status name them.
 pub const NVME_TCP: &str = "nvme-tcp";
 /// As [`NVME_TCP`].
+pub const NVME_RDMA: &str = "nvme-rdma";
+/// As [`NVME_TCP`].
 pub const ISCSI: &str = "iscsi";
 
 /// Discovery and connect lines for one volume, for every listener.
 pub fn info(volume: &VolumeStatus, listeners: &[ListenerStatus]) -> ConnectInfo {
     let of = |kind| listeners.iter().filter(move |l| l.kind == kind);
     let mut commands = vec!["modprobe nvme-tcp".to_string()];
-    for (address, port) in of(NVME_TCP).filter_map(target) {
-        let nqn = &volume.nqn;
-        commands.push(format!("nvme discover -t tcp -a {address} -s {port}"));
-        commands.push(format!(
-            "nvme connect -t tcp -a {address} -s {port} -n {nqn}"
-        ));
+    commands.extend(of(NVME_TCP).flat_map(|at| nvme("tcp", at, &volume.nqn)));
+    if of(NVME_RDMA).next().is_some() {
+        commands.push("modprobe nvme-rdma".to_string());
     }
+    commands.extend(of(NVME_RDMA).flat_map(|at| nvme("rdma", at, &volume.nqn)));
     if let Some(iqn) = &volume.iqn {
         for listener in of(ISCSI).filter_map(target) {
             let portal = portal(&listener);
@@ -36,6 +36,18 @@ pub fn info(volume: &VolumeStatus, listeners: &[ListenerStatus]) -> ConnectInfo 
         iqn: volume.iqn.clone(),
         commands,
     }
+}
+
+/// Discovery and connect lines of nvme-cli for one listener.
+fn nvme(transport: &str, listener: &ListenerStatus, nqn: &str) -> Vec<String> {
+    let lines = target(listener).map(|(address, port)| {
+        let to = format!("-t {transport} -a {address} -s {port}");
+        [
+            format!("nvme discover {to}"),
+            format!("nvme connect {to} -n {nqn}"),
+        ]
+    });
+    lines.into_iter().flatten().collect()
 }
 
 fn target(listener: &ListenerStatus) -> Option<(String, u16)> {
@@ -112,10 +124,33 @@ mod tests {
     }
 
     #[test]
+    fn each_transport_has_its_module_and_its_lines() {
+        let listeners = [
+            listener(NVME_TCP, "10.0.0.1:4420"),
+            listener(NVME_RDMA, "10.0.0.1:4420"),
+            listener(NVME_RDMA, "[2001:db8::1]:4421"),
+        ];
+        assert_eq!(
+            info(&volume(None), &listeners).commands,
+            [
+                "modprobe nvme-tcp",
+                "nvme discover -t tcp -a 10.0.0.1 -s 4420",
+                "nvme connect -t tcp -a 10.0.0.1 -s 4420 -n nqn.x:demo",
+                "modprobe nvme-rdma",
+                "nvme discover -t rdma -a 10.0.0.1 -s 4420",
+                "nvme connect -t rdma -a 10.0.0.1 -s 4420 -n nqn.x:demo",
+                "nvme discover -t rdma -a 2001:db8::1 -s 4421",
+                "nvme connect -t rdma -a 2001:db8::1 -s 4421 -n nqn.x:demo",
+            ]
+        );
+    }
+
+    #[test]
     fn a_wildcard_listener_never_leaks_as_an_address() {
         let listeners = [
             listener(NVME_TCP, "0.0.0.0:4420"),
             listener(NVME_TCP, "[::]:4421"),
+            listener(NVME_RDMA, "0.0.0.0:4420"),
             listener(ISCSI, "0.0.0.0:3260"),
         ];
         let text = info(&volume(Some("iqn.x:demo")), &listeners)

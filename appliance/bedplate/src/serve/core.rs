@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ::rdma::Card;
 use anyhow::Context;
 use config::{AllowHosts, Config};
 use control::ControlError;
@@ -11,7 +12,6 @@ use frontends::reservation::Reservations;
 use frontends::{
     Directory, FrontendError, HostAccess, Placement, SubsystemOptions, Target, TargetOptions,
 };
-use ::rdma::Card;
 use reactor::mailbox;
 use reactor::net::BoundSocket;
 use tokio::sync::mpsc::UnboundedSender;
@@ -337,7 +337,12 @@ fn target_options(task: &CoreTask) -> TargetOptions {
             config::Placement::Home => Placement::Home,
         },
         directory: task.directory.clone(),
-        rdma: task.config.nvme_rdma.as_ref().map(rdma::options).unwrap_or_default(),
+        rdma: task
+            .config
+            .nvme_rdma
+            .as_ref()
+            .map(rdma::options)
+            .unwrap_or_default(),
         ..TargetOptions::default()
     }
 }

@@ -11,9 +11,9 @@ use uuid::Uuid;
 use volume::{EngineSnapshot, MetricsSnapshot, OpSnapshot, VolumeListing, VolumeState};
 
 use super::core::Core;
-use super::{iscsi, rdma};
 use super::messages::CoreSnapshot;
 use super::pools::OpenPool;
+use super::{iscsi, rdma};
 
 /// State of a volume whose reservations cannot be read.
 const LOCKED: &str = "locked: its reservations cannot be read, and every access of hosts conflicts: \

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::handover::CoreMessage;
 use crate::error::FrontendError;
 use crate::options::HostAccess;
+use crate::scsi::UnitDirectory;
 use crate::seats::{Seat, Seats};
 
 /// Index of a core's target in the directory.
@@ -23,6 +24,7 @@ pub(crate) type Mailbox = reactor::mailbox::Sender<CoreMessage>;
 #[derive(Clone, Default)]
 pub struct Directory {
     state: Arc<Mutex<State>>,
+    units: UnitDirectory,
     connections: Seats,
     sessions: Seats,
 }
@@ -52,6 +54,11 @@ impl Directory {
     /// An empty directory.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The logical units of all cores.
+    pub(crate) fn units(&self) -> &UnitDirectory {
+        &self.units
     }
 
     /// Adds the target of the calling core.

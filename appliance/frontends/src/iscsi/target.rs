@@ -42,7 +42,7 @@ struct Inner {
     home: HomeIndex,
     units: RefCell<BTreeMap<String, Rc<Unit>>>,
     discovery: Rc<Unit>,
-    /// So that EXTENDED COPY finds other volumes of this core.
+    /// So that EXTENDED COPY finds other volumes.
     logical_units: Rc<Units>,
     connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
     listeners: RefCell<Vec<(Portal, Weak<Listener>)>>,
@@ -63,13 +63,14 @@ impl Target {
         options.check()?;
         let (sender, receiver) = reactor::mailbox::channel(MAILBOX_CAPACITY);
         let home = options.directory.join(sender);
+        let logical_units = Units::new(options.directory.units());
         let target = Self(Rc::new(Inner {
             core: reactor::core_id(),
             options,
             home,
             units: RefCell::default(),
             discovery: Unit::discovery(),
-            logical_units: Units::new(),
+            logical_units,
             connections: RefCell::default(),
             listeners: RefCell::default(),
             last_connection: Cell::new(0),
@@ -107,8 +108,8 @@ impl Target {
         let lun = LogicalUnit::new(volume, reservations);
         let unit = Unit::new(Rc::clone(&lun), hosts.clone());
         let directory = &self.0.options.directory;
-        directory.add_volume(&unit.iqn, hosts, self.0.home)?;
-        lun.join(&self.0.logical_units);
+        directory.add_volume(&unit.iqn, hosts.clone(), self.0.home)?;
+        lun.join(&self.0.logical_units, hosts);
         for portal in directory.portals() {
             lun.add_port(portal.tag);
         }
@@ -184,7 +185,11 @@ impl Target {
         while self.is_in_use() {
             self.0.gone.notified().await;
         }
-        self.0.units.borrow_mut().clear();
+        // Pieces of copies that other cores make end, too.
+        let units = std::mem::take(&mut *self.0.units.borrow_mut());
+        for lun in units.values().filter_map(|unit| unit.lun()) {
+            lun.remove().await;
+        }
     }
 
     /// Gives initiators that understand it the time to leave by themselves.

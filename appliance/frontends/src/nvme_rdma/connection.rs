@@ -29,7 +29,10 @@ pub(super) type Connection = Queue<RdmaLink>;
 
 /// Serves a connection until it has ended. `from_home` comes with one whose controller is on another
 /// core.
-pub(super) async fn run(connection: Rc<Connection>, from_home: Option<mailbox::Receiver<FromHome>>) {
+pub(super) async fn run(
+    connection: Rc<Connection>,
+    from_home: Option<mailbox::Receiver<FromHome>>,
+) {
     let completions = reactor::spawn(take_completions(Rc::clone(&connection)));
     let doorbell = {
         let connection = Rc::clone(&connection);
@@ -116,12 +119,15 @@ fn handle(connection: &Rc<Connection>, completion: Completion) {
         }
         Completion::Failed { tag, error } => {
             if error != WorkError::Flushed {
-                connection.target.complaints().about(Complaint::Protocol, || {
-                    tracing::warn!(
-                        peer = %connection.peer, qid = connection.qid, %error,
-                        "RDMA work failed: the connection ends"
-                    );
-                });
+                connection
+                    .target
+                    .complaints()
+                    .about(Complaint::Protocol, || {
+                        tracing::warn!(
+                            peer = %connection.peer, qid = connection.qid, %error,
+                            "RDMA work failed: the connection ends"
+                        );
+                    });
             }
             fetched(connection, tag, None);
         }
@@ -205,12 +211,15 @@ fn place(mut data: Buf, offset: usize, len: usize) -> Option<Buf> {
 }
 
 fn protocol_error(connection: &Rc<Connection>, what: &'static str) {
-    connection.target.complaints().about(Complaint::Protocol, || {
-        tracing::warn!(
-            peer = %connection.peer, qid = connection.qid, what,
-            "protocol error: the connection ends"
-        );
-    });
+    connection
+        .target
+        .complaints()
+        .about(Complaint::Protocol, || {
+            tracing::warn!(
+                peer = %connection.peer, qid = connection.qid, what,
+                "protocol error: the connection ends"
+            );
+        });
     let errors = &connection.counters.protocol_errors;
     errors.set(errors.get() + 1);
     connection.link.end(CloseReason::ProtocolError);

@@ -294,7 +294,11 @@ async fn serve(target: Target, pair: QueuePair, carried: Carried, connected: Con
         queue.answer_unentered(&sqe, status);
         return connection::run_unentered(queue).await;
     }
-    let sqhd = if queue.no_flow_control { u16::MAX } else { sqhd };
+    let sqhd = if queue.no_flow_control {
+        u16::MAX
+    } else {
+        sqhd
+    };
     let cqe = Cqe::new(sqe.cid.get(), sqhd, Status::SUCCESS, joined.result);
     RdmaLink::answer(&queue, &sqe, cqe, None);
     queue.log("connected");

@@ -124,7 +124,8 @@ impl RdmaLink {
     pub fn answer_left(&self) -> bool {
         let left = self.leaving.borrow_mut().pop_front();
         let data_bytes = left.map_or(0, |left| left.data_bytes);
-        self.payload_bytes.set(self.payload_bytes.get() - data_bytes);
+        self.payload_bytes
+            .set(self.payload_bytes.get() - data_bytes);
         let sent_bytes = (data_bytes + Cqe::SIZE) as u64;
         self.sent_bytes.set(self.sent_bytes.get() + sent_bytes);
         self.post_waiting();

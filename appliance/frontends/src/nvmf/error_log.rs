@@ -43,7 +43,7 @@ impl ErrorLog {
             parameter_location: U16::new(0xffff),
             lba: U64::new(lba_of(qid, sqe)),
             nsid: U32::new(if sqe.is_fabrics() { 0 } else { sqe.nsid.get() }),
-            trtype: trtype(self.transport),
+            trtype: self.transport.trtype().0,
             ..ErrorEntry::zeroed()
         });
     }
@@ -61,14 +61,6 @@ impl ErrorLog {
     /// Entry `index`, the newest first.
     pub fn get(&self, index: usize) -> Option<&ErrorEntry> {
         self.entries.get(index)
-    }
-}
-
-/// TRTYPE of an entry.
-fn trtype(transport: Transport) -> u8 {
-    match transport {
-        Transport::Rdma => 1,
-        Transport::Tcp => 3,
     }
 }
 

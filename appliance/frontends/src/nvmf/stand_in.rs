@@ -264,31 +264,33 @@ impl StandIn {
     }
 
     fn start_admin(&self, index: u16, sqe: Sqe, data: Option<Buf>) {
+        if sqe.is_fabrics() {
+            let outcome = fabrics::property(&self.controller, &sqe);
+            return self.tell(FromHome::Done { index, outcome });
+        }
+        if !self.controller.registers.get().ready() {
+            let status = Status::COMMAND_SEQUENCE_ERROR.with_dnr();
+            return self.end_admin(index, &sqe, Outcome::failure(status));
+        }
         let Some(this) = self.this.upgrade() else {
             return;
         };
         let running = Running::new(this);
         drop(reactor::spawn(async move {
             let stand_in = &running.0;
-            match stand_in.administer(&sqe, data).await {
-                AdminResult::Done(outcome) if is_event_request(&sqe) => {
-                    stand_in.post(sqe.cid.get(), outcome);
-                }
-                AdminResult::Done(outcome) => stand_in.tell(FromHome::Done { index, outcome }),
+            match admin::execute(&stand_in.controller, &sqe, data).await {
+                AdminResult::Done(outcome) => stand_in.end_admin(index, &sqe, outcome),
                 AdminResult::Waits => {}
             }
         }));
     }
 
-    async fn administer(&self, sqe: &Sqe, data: Option<Buf>) -> AdminResult {
-        if sqe.is_fabrics() {
-            return AdminResult::Done(fabrics::property(&self.controller, sqe));
+    /// The connection does not count event requests among what it waits for.
+    fn end_admin(&self, index: u16, sqe: &Sqe, outcome: Outcome) {
+        match is_event_request(sqe) {
+            true => self.post(sqe.cid.get(), outcome),
+            false => self.tell(FromHome::Done { index, outcome }),
         }
-        if !self.controller.registers.get().ready() {
-            let status = Status::COMMAND_SEQUENCE_ERROR.with_dnr();
-            return AdminResult::Done(Outcome::failure(status));
-        }
-        admin::execute(&self.controller, sqe, data).await
     }
 
     /// The volume, if commands may go there now.

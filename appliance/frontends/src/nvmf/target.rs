@@ -247,7 +247,10 @@ impl Target {
         let listener = RdmaListener::open(self.clone(), listener);
         let directory = &self.0.options.directory;
         directory.add_listener(Transport::Rdma, listener.address());
-        self.0.rdma_listeners.borrow_mut().push(Rc::clone(&listener));
+        self.0
+            .rdma_listeners
+            .borrow_mut()
+            .push(Rc::clone(&listener));
         Ok(listener)
     }
 

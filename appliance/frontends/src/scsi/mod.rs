@@ -45,7 +45,7 @@ pub use nexus::{Nexus, SENSE_BYTES_MAX};
 pub use outcome::Outcome;
 pub use plan::Plan;
 pub use unit::LogicalUnit;
-pub use units::Units;
+pub use units::{UnitDirectory, Units};
 pub use wire::scsi::data::alua::AccessState;
 
 /// Which way the data of a command goes, and how much the command descriptor block asks for.
@@ -74,6 +74,14 @@ pub struct PortNames {
     pub target: String,
     /// Relative target port identifier, the target portal group's tag and the ALUA group at once.
     pub target_port: u16,
+}
+
+impl PortNames {
+    /// Name of the initiator: of its port without the ISID.
+    pub(crate) fn initiator(&self) -> &str {
+        let name = self.initiator_port.rsplit_once(",i,0x");
+        name.map_or(&self.initiator_port, |(name, _)| name)
+    }
 }
 
 /// What tasks end for.

@@ -9,6 +9,7 @@ use volume::{Volume, VolumeInfo};
 use super::alua::Groups;
 use super::mode::Mode;
 use super::{Attention, Nexus, NexusPort, PortNames, Units, sanitize};
+use crate::options::HostAccess;
 use crate::reservation::Reservations;
 
 /// A volume as a SCSI logical unit. Lives on the volume's home core.
@@ -49,9 +50,9 @@ impl LogicalUnit {
         self.reservations.offer_target_ports([target_port]);
     }
 
-    /// Makes the unit known to the others of its core.
-    pub fn join(self: &Rc<Self>, units: &Rc<Units>) {
-        units.add(self);
+    /// Makes the unit known to the others, for copies of the hosts that may log in to it.
+    pub fn join(self: &Rc<Self>, units: &Rc<Units>, hosts: HostAccess) {
+        units.add(self, hosts);
         *self.units.borrow_mut() = Rc::downgrade(units);
     }
 
@@ -69,6 +70,9 @@ impl LogicalUnit {
     /// The volume goes away: all nexuses are closed. Returns when no command is in the volume.
     pub async fn remove(&self) {
         self.gate.close();
+        if let Some(units) = self.units() {
+            units.remove(self);
+        }
         for nexus in self.nexuses() {
             nexus.close();
         }

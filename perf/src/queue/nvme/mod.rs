@@ -94,7 +94,16 @@ impl Queue {
             Kind::Read | Kind::Flush => 0,
         };
         let inside = io.kind == Kind::Write && self.shape.io_bytes <= self.shape.capsule_bytes;
-        let sqe = self.entry(cid, &io, inside)?;
+        let len_bytes = self.shape.io_bytes;
+        let sgl = if inside {
+            Sgl::InCapsule {
+                offset: 0,
+                len_bytes,
+            }
+        } else {
+            Sgl::Transport { len_bytes }
+        };
+        let sqe = entry(&self.shape, cid, &io, Some(sgl))?;
         let data = if inside {
             self.shape.io_bytes as usize
         } else {
@@ -105,30 +114,6 @@ impl Queue {
         self.slots.set_payload(cid, start);
         self.queue_pdu(capsule.as_wire(), &layout, start);
         Ok(())
-    }
-
-    fn entry(&self, cid: u16, io: &Io, inside: bool) -> Result<Sqe, PerfError> {
-        let nsid = self.shape.nsid;
-        let opcode = match io.kind {
-            Kind::Flush => return Ok(Sqe::flush(cid, nsid)),
-            Kind::Read => NvmOpcode::READ,
-            Kind::Write => NvmOpcode::WRITE,
-        };
-        let len_bytes = self.shape.io_bytes;
-        let sgl = if inside {
-            Sgl::InCapsule {
-                offset: 0,
-                len_bytes,
-            }
-        } else {
-            Sgl::Transport { len_bytes }
-        };
-        let blocks = len_bytes / self.shape.block_bytes;
-        let range = ReadWrite {
-            fua: io.fua,
-            ..ReadWrite::new(io.unit * u64::from(blocks), blocks)?
-        };
-        Ok(range.encode(opcode, cid, nsid, Some(sgl)))
     }
 
     /// Queues a PDU whose data, if any, starts at `start` of the payload.
@@ -300,6 +285,24 @@ impl Queue {
             .get(cid)
             .ok_or_else(|| refuse(kind, cid, "no such command is in flight"))
     }
+}
+
+/// The entry of a command. `sgl` describes its data, if it has any.
+///
+/// Errors: `Wire` for a range that cannot be sent.
+pub fn entry(shape: &Shape, cid: u16, io: &Io, sgl: Option<Sgl>) -> Result<Sqe, PerfError> {
+    let nsid = shape.nsid;
+    let opcode = match io.kind {
+        Kind::Flush => return Ok(Sqe::flush(cid, nsid)),
+        Kind::Read => NvmOpcode::READ,
+        Kind::Write => NvmOpcode::WRITE,
+    };
+    let blocks = shape.io_bytes / shape.block_bytes;
+    let range = ReadWrite {
+        fua: io.fua,
+        ..ReadWrite::new(io.unit * u64::from(blocks), blocks)?
+    };
+    Ok(range.encode(opcode, cid, nsid, sgl))
 }
 
 fn terminated(request: &TermReq) -> PerfError {

@@ -47,6 +47,10 @@ pub enum Fault {
 }
 
 /// Starts a controller; each connection is served on a thread of its own.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the scripted controller runs on a thread"
+)]
 pub fn start(fault: Fault) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");

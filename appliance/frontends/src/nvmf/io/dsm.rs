@@ -15,7 +15,7 @@ pub(super) fn plan(sqe: &Sqe, context: &IoContext<'_>) -> Result<IoPlan, Status>
     let range_count = u16::from(fields.nr_zero_based) + 1;
     let len_bytes = u64::from(range_count) * DsmRange::SIZE as u64;
     // Linux sends a buffer for 256 ranges whatever their number.
-    let transfer = context.from_host(sqe, len_bytes, Length::AtLeast)?;
+    let transfer = context.data_from_host(sqe, len_bytes, Length::AtLeast)?;
     let limit = u64::from(context.max_io_bytes);
     if transfer.from_host_bytes() > limit {
         return Err(Status::INVALID_FIELD.with_dnr());

@@ -115,11 +115,16 @@ pub struct IoContext<'a> {
 }
 
 impl IoContext<'_> {
-    fn to_host(&self, sqe: &Sqe, need_bytes: u64, length: Length) -> Result<Transfer, Status> {
+    fn data_to_host(&self, sqe: &Sqe, need_bytes: u64, length: Length) -> Result<Transfer, Status> {
         to_host(sqe, need_bytes, length, self.transport)
     }
 
-    fn from_host(&self, sqe: &Sqe, need_bytes: u64, length: Length) -> Result<Transfer, Status> {
+    fn data_from_host(
+        &self,
+        sqe: &Sqe,
+        need_bytes: u64,
+        length: Length,
+    ) -> Result<Transfer, Status> {
         from_host(sqe, need_bytes, self.capsule_bytes, length, self.transport)
     }
 }

@@ -67,7 +67,7 @@ fn plan(
     len_bytes: usize,
 ) -> Result<IoPlan, Status> {
     namespace(sqe, context)?;
-    let transfer = context.from_host(sqe, len_bytes as u64, Length::AtLeast)?;
+    let transfer = context.data_from_host(sqe, len_bytes as u64, Length::AtLeast)?;
     if transfer.from_host_bytes() > u64::from(context.max_io_bytes) {
         return Err(INVALID_FIELD);
     }
@@ -84,7 +84,7 @@ pub(super) fn plan_report(sqe: &Sqe, context: &IoContext<'_>) -> Result<IoPlan, 
     if fields.len_bytes() > u64::from(context.max_io_bytes) {
         return Err(INVALID_FIELD);
     }
-    let transfer = context.to_host(sqe, fields.len_bytes(), Length::AtLeast)?;
+    let transfer = context.data_to_host(sqe, fields.len_bytes(), Length::AtLeast)?;
     let command = IoCommand::Report(fields);
     Ok(IoPlan { command, transfer })
 }

@@ -18,7 +18,7 @@ pub(super) fn plan(sqe: &Sqe, context: &IoContext<'_>) -> Result<IoPlan, Status>
     let (lba, block_count) = (fields.slba, fields.block_count());
     check_range(info, lba, u64::from(block_count))?;
     let len_bytes = transfer_bytes(info, context, block_count)?;
-    let transfer = context.from_host(sqe, len_bytes, Length::Exact)?;
+    let transfer = context.data_from_host(sqe, len_bytes, Length::Exact)?;
     Ok(IoPlan {
         command: IoCommand::Write {
             lba,

@@ -1,14 +1,14 @@
-//! From descriptors to moves between units of this core.
+//! From descriptors to moves between units.
 
-use std::rc::Rc;
-
+use volume::VolumeInfo;
 use wire::scsi::data::copy::{
     Amount, CopyList, CopyTarget, HEADER_BYTES, ListIdUsage, Segment, TARGET_BYTES, split_segment,
 };
 use wire::scsi::{Sense, SenseCode};
 
+use super::place::Place;
 use super::{SEGMENT_BYTES_MAX, SEGMENTS_MAX, TARGETS_MAX, aborted_at};
-use crate::scsi::{LogicalUnit, Nexus, identity};
+use crate::scsi::{Nexus, identity};
 
 /// What is kept of the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,15 +20,15 @@ pub(super) struct Header {
 /// A parameter list without faults of form.
 pub(super) struct Copy {
     pub header: Header,
-    /// None: no unit of this core has that name.
-    pub targets: Vec<Option<Rc<LogicalUnit>>>,
+    /// None: no unit has that name that the host may use.
+    pub targets: Vec<Option<Place>>,
     pub segments: Vec<Segment>,
 }
 
 /// One segment to copy. Positions and lengths in bytes.
 pub(super) struct Move {
-    pub source: Rc<LogicalUnit>,
-    pub destination: Rc<LogicalUnit>,
+    pub source: Place,
+    pub destination: Place,
     pub source_at: u64,
     pub destination_at: u64,
     pub len_bytes: u64,
@@ -66,7 +66,7 @@ pub(super) fn read(nexus: &Nexus, list: &[u8]) -> Result<Copy, Sense> {
     })
 }
 
-fn targets(nexus: &Nexus, list: &[u8]) -> Result<Vec<Option<Rc<LogicalUnit>>>, Sense> {
+fn targets(nexus: &Nexus, list: &[u8]) -> Result<Vec<Option<Place>>, Sense> {
     let (targets, rest) = list.as_chunks::<TARGET_BYTES>();
     if !rest.is_empty() {
         return Err(Sense::invalid_parameter(2, None));
@@ -80,18 +80,12 @@ fn targets(nexus: &Nexus, list: &[u8]) -> Result<Vec<Option<Rc<LogicalUnit>>>, S
         .collect()
 }
 
-/// The unit that a descriptor at byte `at` of the list names: this one, or another of this core.
-fn target(
-    nexus: &Nexus,
-    bytes: &[u8; TARGET_BYTES],
-    at: u16,
-) -> Result<Option<Rc<LogicalUnit>>, Sense> {
+/// The unit that a descriptor at byte `at` of the list names: this one, or another.
+fn target(nexus: &Nexus, bytes: &[u8; TARGET_BYTES], at: u16) -> Result<Option<Place>, Sense> {
     let target = CopyTarget::decode(bytes, at)?;
-    let is_it = |unit: &LogicalUnit| {
-        identity::is_named_by(unit.info(), target.designator_type, target.designator)
-    };
-    let own = Some(nexus.unit()).filter(|unit| is_it(unit)).cloned();
-    let found = own.or_else(|| nexus.unit().units()?.find(is_it));
+    let is_it =
+        |info: &VolumeInfo| identity::is_named_by(info, target.designator_type, target.designator);
+    let found = Place::find(nexus, is_it);
     if target.peripheral_type != 0 {
         return Err(Sense::invalid_parameter(at + 1, Some(4)));
     }
@@ -121,10 +115,7 @@ fn segments(list: &[u8]) -> Result<Vec<Segment>, Sense> {
 /// What a segment asks for, between the units that its target descriptors name.
 ///
 /// Errors: COPY ABORTED, pointing into the segment descriptor.
-pub(super) fn movement(
-    segment: &Segment,
-    targets: &[Option<Rc<LogicalUnit>>],
-) -> Result<Move, Sense> {
+pub(super) fn movement(segment: &Segment, targets: &[Option<Place>]) -> Result<Move, Sense> {
     let named = |index: u16, at| {
         let unit = targets.get(usize::from(index)).cloned().flatten();
         unit.ok_or(aborted_at(SenseCode::UNREACHABLE_COPY_TARGET, at))
@@ -152,8 +143,8 @@ pub(super) fn movement(
 /// Bytes to copy, and where they begin in the first blocks.
 fn amount(
     segment: &Segment,
-    source: &LogicalUnit,
-    destination: &LogicalUnit,
+    source: &Place,
+    destination: &Place,
 ) -> Result<(u64, (u16, u16)), Sense> {
     let (len_bytes, offsets, at) = match segment.amount {
         Amount::Blocks {
@@ -164,8 +155,7 @@ fn amount(
             let block_bytes = u64::from(counted.info().block_bytes);
             let len_bytes = u64::from(block_count) * block_bytes;
             // What does not fill a block is neither padded nor kept for the next segment.
-            let is_whole =
-                |unit: &LogicalUnit| len_bytes.is_multiple_of(unit.info().block_bytes.into());
+            let is_whole = |unit: &Place| len_bytes.is_multiple_of(unit.info().block_bytes.into());
             if !is_whole(source) || !is_whole(destination) {
                 return Err(aborted_at(SenseCode::INEXACT_SEGMENT, AMOUNT_AT.0));
             }
@@ -188,7 +178,7 @@ fn amount(
 
 /// Offset in bytes, when all of the length from there on is inside the unit.
 fn position(
-    unit: &LogicalUnit,
+    unit: &Place,
     lba: u64,
     offset_bytes: u16,
     len_bytes: u64,

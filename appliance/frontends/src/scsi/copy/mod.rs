@@ -2,11 +2,16 @@
 //!
 //! `checked` reads the parameter list: what is wrong with its form is refused before a byte is
 //! copied. Each segment is then resolved and copied in order, as `moved` does, so that the number
-//! of the segment that failed says which ones are done. `results` remembers how copies ended.
+//! of the segment that failed says which ones are done. Either end of a segment is a `place`: a unit
+//! of this core, where `piece` reads and writes it, or of another core, which `far` asks to do the
+//! same. `results` remembers how copies ended.
 //! Source: SPC-4 sections 5.17.4, 6.4, 6.19 to 6.21.
 
 mod checked;
+mod far;
 mod moved;
+mod piece;
+mod place;
 mod results;
 #[cfg(test)]
 mod tests;
@@ -21,6 +26,7 @@ use wire::scsi::sense::KeySpecific;
 use wire::scsi::{Sense, SenseCode, SenseKey, Status};
 
 use self::checked::Copy;
+pub(super) use self::far::{Ask, serve};
 pub(super) use self::results::{CopyRecords, plan as plan_results, report};
 use self::results::{NotBegun, Record};
 use super::execute::IsAborted;
@@ -100,7 +106,7 @@ async fn turn(nexus: &Nexus, is_aborted: IsAborted<'_>) -> Result<Option<Guard>,
 
 /// All segments in order, up to the first that fails.
 async fn run(
-    nexus: &Nexus,
+    nexus: &Rc<Nexus>,
     copy: &Copy,
     record: &Record<'_>,
     is_aborted: IsAborted<'_>,

@@ -1,67 +1,131 @@
-//! Copies one segment, piece by piece: read, then write.
+//! Copies one segment, piece by piece: while one is written, the next is read.
 //!
-//! A piece is a request like any host's, so a copy has no memory of its own, and others of the
-//! volume go on between its pieces. Each piece is allowed or refused by itself: a reservation, a
-//! reset of the host's rights or a sanitize that comes meanwhile ends the copy.
+//! A copy has no memory of its own, and never holds more than two pieces. Others of the volume go on
+//! between its pieces.
 
+use std::future::{Future, poll_fn};
 use std::ops::Range;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use reactor::buf::Buf;
-use volume::{Command, ErrorKind, Request, VolumeError};
 use wire::scsi::{Sense, SenseCode};
 
+use super::aborted;
 use super::checked::Move;
 use super::results::Record;
-use super::{aborted, aborted_at};
-use crate::reservation::{Access as Wanted, Identity};
-use crate::scsi::status::{self, Access};
-use crate::scsi::{IsAborted, LogicalUnit, Nexus};
+use crate::reservation::Access as Wanted;
+use crate::scsi::{IsAborted, Nexus};
 
 /// Bytes that are copied at a time: with what is around them in their blocks less than a request
 /// of the volume carries.
 const PIECE_BYTES: u64 = 512 << 10;
-/// How often a part of a block is written anew when others change the rest of it meanwhile.
-const PATCH_TRIES: usize = 16;
 
 /// Copies a segment, from its end when it moves upwards inside one unit: no byte is overwritten
 /// before it was read.
 ///
 /// Errors: COPY ABORTED; what was copied stays, INFORMATION says how many blocks of the
-/// destination are missing when there was any.
+/// destination are missing when there was any. When it returns, no piece is under way any more.
 pub(super) async fn copy(
-    nexus: &Nexus,
+    nexus: &Rc<Nexus>,
     one: &Move,
     record: &Record<'_>,
     is_aborted: IsAborted<'_>,
 ) -> Result<(), Sense> {
-    let unreachable = aborted(SenseCode::COPY_TARGET_NOT_REACHABLE);
-    let _source = one.source.gate.enter().map_err(|_| unreachable)?;
-    let _destination = one.destination.gate.enter().map_err(|_| unreachable)?;
-    let block_bytes = u64::from(one.destination.info().block_bytes);
     let mut left_bytes = one.len_bytes;
-    for piece in ordered_pieces(one) {
+    let note = |len_bytes| {
+        left_bytes -= len_bytes;
+        record.bytes_done(len_bytes);
+    };
+    let copied = copy_pieces(nexus, one, is_aborted, note).await;
+    copied.map_err(|sense| match left_bytes {
+        left if left == one.len_bytes => sense,
+        left => sense.with_information(left / u64::from(one.destination.info().block_bytes)),
+    })
+}
+
+/// All pieces in order; `note` is told the length of each that is done.
+async fn copy_pieces(
+    nexus: &Rc<Nexus>,
+    one: &Move,
+    is_aborted: IsAborted<'_>,
+    mut note: impl FnMut(u64),
+) -> Result<(), Sense> {
+    let mut pieces = ordered_pieces(one).into_iter().peekable();
+    if pieces.peek().is_some() {
+        one.source.check(nexus, Wanted::Read).await?;
+        one.destination.check(nexus, Wanted::Write).await?;
+    }
+    let mut ahead = None;
+    while let Some(piece) = pieces.next() {
+        let data = match ahead.take() {
+            Some(fetched) => fetched?,
+            None => fetch(nexus, one, &piece).await?,
+        };
         if is_aborted() {
             // Nobody hears of it: the task is over.
             return Err(aborted(SenseCode::NONE));
         }
-        let copied = copy_piece(nexus, one, &piece).await;
-        copied.map_err(|sense| match left_bytes {
-            left if left == one.len_bytes => sense,
-            left => sense.with_information(left / block_bytes),
-        })?;
-        let len_bytes = piece.end - piece.start;
-        left_bytes -= len_bytes;
-        record.bytes_done(len_bytes);
+        let write = one.destination.write(nexus, piece.start, data);
+        // A part of a block needs memory to be written: nobody waits for some while holding some.
+        match pieces.peek().filter(|_| is_whole(one, &piece)) {
+            Some(next) => {
+                let (written, fetched) = both(write, fetch(nexus, one, next)).await;
+                written?;
+                ahead = Some(fetched);
+            }
+            None => write.await?,
+        }
+        note(piece.end - piece.start);
     }
     Ok(())
+}
+
+/// Whether a piece is whole blocks of the destination.
+fn is_whole(one: &Move, piece: &Range<u64>) -> bool {
+    let block_bytes = u64::from(one.destination.info().block_bytes);
+    piece.start.is_multiple_of(block_bytes) && piece.end.is_multiple_of(block_bytes)
+}
+
+/// Reads what belongs to `piece` of the destination.
+async fn fetch(nexus: &Rc<Nexus>, one: &Move, piece: &Range<u64>) -> Result<Buf, Sense> {
+    let source_at = one.source_at + (piece.start - one.destination_at);
+    let len_bytes = piece.end - piece.start;
+    one.source.read(nexus, source_at, len_bytes).await
+}
+
+/// The outputs of both, which go on at the same time.
+async fn both<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> (A, B) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    let (mut first, mut second) = (None, None);
+    poll_fn(|cx| {
+        if first.is_none()
+            && let Poll::Ready(done) = one.as_mut().poll(cx)
+        {
+            first = Some(done);
+        }
+        if second.is_none()
+            && let Poll::Ready(done) = other.as_mut().poll(cx)
+        {
+            second = Some(done);
+        }
+        match (first.take(), second.take()) {
+            (Some(one), Some(other)) => Poll::Ready((one, other)),
+            so_far => {
+                (first, second) = so_far;
+                Poll::Pending
+            }
+        }
+    })
+    .await
 }
 
 fn ordered_pieces(one: &Move) -> Vec<Range<u64>> {
     let block_bytes = u64::from(one.destination.info().block_bytes);
     let end = one.destination_at + one.len_bytes;
     let mut pieces: Vec<_> = pieces(one.destination_at..end, block_bytes).collect();
-    if Rc::ptr_eq(&one.source, &one.destination) && one.destination_at > one.source_at {
+    if one.source.is(&one.destination) && one.destination_at > one.source_at {
         pieces.reverse();
     }
     pieces
@@ -81,138 +145,6 @@ fn pieces(range: Range<u64>, block_bytes: u64) -> impl Iterator<Item = Range<u64
             range.end
         };
         (start < range.end).then_some(start..next)
-    })
-}
-
-/// Copies what belongs to `piece` of the destination.
-async fn copy_piece(nexus: &Nexus, one: &Move, piece: &Range<u64>) -> Result<(), Sense> {
-    check_unit(nexus, &one.source, Wanted::Read)?;
-    check_unit(nexus, &one.destination, Wanted::Write)?;
-    if one.destination.mode.get().is_write_protected {
-        return Err(aborted(SenseCode::SOFTWARE_WRITE_PROTECTED));
-    }
-    let source_at = one.source_at + (piece.start - one.destination_at);
-    let data = read(&one.source, source_at, piece.end - piece.start).await?;
-    // Reading took time: a host that was shut out meanwhile writes nothing any more.
-    check_unit(nexus, &one.destination, Wanted::Write)?;
-    // Who preempts and aborts the host there waits for this piece.
-    let there = nexus_at(nexus, &one.destination);
-    let _copying = there.map(|there| there.copying_in());
-    write(&one.destination, piece.start, data).await
-}
-
-/// The bytes, and no others of their blocks.
-async fn read(unit: &LogicalUnit, at: u64, len_bytes: u64) -> Result<Buf, Sense> {
-    let block_bytes = u64::from(unit.info().block_bytes);
-    let lba = at / block_bytes;
-    let block_count = ((at + len_bytes).div_ceil(block_bytes) - lba) as u32;
-    let request = Request::new(Command::Read { lba, block_count });
-    let read = unit.volume().execute(request).await;
-    let data = read.map_err(|error| failed(&error, Access::Reads))?;
-    let data = data.ok_or(aborted(SenseCode::INTERNAL_FAILURE))?;
-    let start = (at % block_bytes) as usize;
-    Ok(data.slice(start..start + len_bytes as usize))
-}
-
-async fn write(unit: &LogicalUnit, at: u64, data: Buf) -> Result<(), Sense> {
-    let block_bytes = u64::from(unit.info().block_bytes);
-    let (lba, len_bytes) = (at / block_bytes, data.len() as u64);
-    if !at.is_multiple_of(block_bytes) || !len_bytes.is_multiple_of(block_bytes) {
-        let part = data.to_vec();
-        // Nobody waits for memory while holding some.
-        drop(data);
-        return patch(unit, lba, (at % block_bytes) as usize, &part).await;
-    }
-    let command = if is_zero(&data) {
-        // A copy of a thin volume is as thin.
-        Command::WriteZeroes {
-            lba,
-            block_count: len_bytes / block_bytes,
-            deallocate: true,
-        }
-    } else {
-        Command::Write { lba, data }
-    };
-    let fua = unit.mode.get().write_through;
-    let written = unit.volume().execute(Request { command, fua }).await;
-    written
-        .map(|_| ())
-        .map_err(|error| failed(&error, Access::Writes))
-}
-
-fn is_zero(data: &[u8]) -> bool {
-    let is_zero = |bytes: &[u8]| bytes.iter().fold(0, |all, byte| all | byte) == 0;
-    data.chunks(512).all(is_zero)
-}
-
-/// Changes a part of one block, and nothing that others do to the rest of it meanwhile.
-async fn patch(unit: &LogicalUnit, lba: u64, at: usize, part: &[u8]) -> Result<(), Sense> {
-    let block_bytes = unit.info().block_bytes as usize;
-    let fua = unit.mode.get().write_through;
-    let mut tries = 1;
-    loop {
-        let before = read(unit, lba * block_bytes as u64, block_bytes as u64).await?;
-        let before = before.to_vec();
-        let mut both = reactor::buf::alloc(2 * block_bytes).await;
-        let (compare, write) = both.as_mut().split_at_mut(block_bytes);
-        compare.copy_from_slice(&before);
-        write.copy_from_slice(&before);
-        write[at..at + part.len()].copy_from_slice(part);
-        let command = Command::CompareAndWrite {
-            lba,
-            compare: both.slice(..block_bytes),
-            write: both.slice(block_bytes..),
-        };
-        drop(both);
-        match unit.volume().execute(Request { command, fua }).await {
-            Ok(_) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::CompareMismatch && tries < PATCH_TRIES => {
-                tries += 1;
-            }
-            Err(error) => return Err(failed(&error, Access::Writes)),
-        }
-    }
-}
-
-/// COPY ABORTED with the code that the command itself would have had.
-fn failed(error: &VolumeError, access: Access) -> Sense {
-    aborted(status::of_error(error, access).code)
-}
-
-/// Whether the host of this nexus may do that there now, and the unit can.
-fn check_unit(nexus: &Nexus, unit: &Rc<LogicalUnit>, wanted: Wanted) -> Result<(), Sense> {
-    let at = if wanted == Wanted::Read { 4 } else { 6 };
-    let is_active = unit.is_active(nexus.names().target_port);
-    if unit.is_ready() && is_active && may_access(nexus, unit, wanted) {
-        return Ok(());
-    }
-    Err(aborted_at(SenseCode::COPY_TARGET_NOT_REACHABLE, at))
-}
-
-/// The copy is made in the name of the host: at another unit as the nexus that it has there, and if
-/// there is none, with the rights that such a one would have.
-fn may_access(nexus: &Nexus, unit: &Rc<LogicalUnit>, wanted: Wanted) -> bool {
-    if Rc::ptr_eq(unit, nexus.unit()) {
-        return nexus.participant().check(wanted).is_ok();
-    }
-    if let Some(there) = nexus_at(nexus, unit) {
-        return there.participant().check(wanted).is_ok();
-    }
-    let identity = Identity::Scsi {
-        initiator_port: nexus.names().initiator_port.clone(),
-        target_port: nexus.names().target_port,
-    };
-    let reservations = unit.reservations();
-    let is_open = !reservations.is_locked() && !reservations.is_unit_reserved();
-    is_open && reservations.state().allows(&identity, wanted)
-}
-
-/// The nexus that the host has at another unit by the same ports.
-fn nexus_at(nexus: &Nexus, unit: &LogicalUnit) -> Option<Rc<Nexus>> {
-    let names = nexus.names();
-    unit.nexuses().into_iter().find(|other| {
-        let other = other.names();
-        other.initiator_port == names.initiator_port && other.target_port == names.target_port
     })
 }
 
@@ -245,17 +177,6 @@ mod tests {
                 next = piece.end;
             }
             assert_eq!(next, range.end);
-        }
-    }
-
-    #[test]
-    fn one_byte_is_enough_not_to_be_zero() {
-        let mut data = vec![0; 1300];
-        assert!(is_zero(&data));
-        for at in [0, 511, 512, 1299] {
-            data[at] = 1;
-            assert!(!is_zero(&data), "byte {at}");
-            data[at] = 0;
         }
     }
 }

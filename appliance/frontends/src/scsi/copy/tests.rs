@@ -1,5 +1,7 @@
 //! Copies between two units of one core, in the name of host `a`.
 
+mod far;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,10 +11,11 @@ use volume::testing::numbered_volume;
 use wire::scsi::SenseCode;
 use wire::scsi::sense::KeySpecific;
 
+use crate::options::HostAccess;
 use crate::reservation::{Access, Listener, Reservations};
 use crate::scsi::identity;
 use crate::scsi::tests::{BLOCKS, End, LUN, Stage, attach, code, pattern, run, rw16};
-use crate::scsi::{LogicalUnit, Outcome, Units};
+use crate::scsi::{LogicalUnit, Outcome, UnitDirectory, Units};
 
 /// COPY ABORTED.
 const ABORTED: u8 = 0xa;
@@ -30,9 +33,9 @@ async fn pair(stage: Stage, block_bytes: u32) -> Pair {
     let volume = numbered_volume(2, BLOCKS, block_bytes, 4000);
     let reservations = Reservations::load(volume.clone()).await;
     let other = LogicalUnit::new(volume, reservations);
-    let units = Units::new();
-    stage.unit.join(&units);
-    other.join(&units);
+    let units = Units::new(&UnitDirectory::default());
+    stage.unit.join(&units, HostAccess::Any);
+    other.join(&units, HostAccess::Any);
     let there = attach(&other, "a", 1);
     assert!(there.command(&[0; 6]).await.sense.is_some());
     Pair {
@@ -92,6 +95,16 @@ fn results(action: u8, list_identifier: u8) -> [u8; 16] {
     let mut cdb = [0; 16];
     (cdb[0], cdb[1], cdb[2], cdb[12]) = (0x84, action, list_identifier, 4);
     cdb
+}
+
+/// Who may log in: not host `a`.
+fn others() -> HostAccess {
+    HostAccess::Listed(vec!["iqn.2026-11.example:b".to_owned()])
+}
+
+/// Who may log in: only host `a`.
+fn host_a() -> HostAccess {
+    HostAccess::Listed(vec!["iqn.2026-11.example:a".to_owned()])
 }
 
 impl Pair {
@@ -381,6 +394,40 @@ fn reservations_of_others_count_at_both_ends() {
 }
 
 #[test]
+fn units_that_the_host_may_not_log_in_to_are_unknown() {
+    run(|stage| async move {
+        let pair = pair(stage, 512).await;
+        pair.other.join(&pair._units, others());
+        let list = list((0, 3), &pair.targets(), &[blocks((1, 0), 8, (0, 0))]);
+        assert_eq!(code(pair.refused(&list).await), (ABORTED, 0x0804));
+        pair.other.join(&pair._units, host_a());
+        pair.copy(&[blocks((1, 0), 8, (0, 0))]).await;
+    });
+}
+
+/// A copy computes and waits for the volumes, nothing else: as much as `sg_xcopy` asks for with one
+/// command, and what it asks for with many small ones, in virtual time.
+#[test]
+fn a_copy_waits_for_nothing_but_the_volumes() {
+    run(|stage| async move {
+        let pair = pair(stage, 512).await;
+        write(&pair.stage.a, 0, &pattern(1024, 512, 1)).await;
+        let whole = [blocks((0, 1), 1024, (0, 0))];
+        let parts: Vec<_> = (0..8)
+            .map(|part| blocks((0, 1), 128, (128 * part, 128 * part)))
+            .collect();
+        let began = reactor::now();
+        pair.copy(&whole).await;
+        pair.copy(&parts).await;
+        for part in &parts {
+            pair.copy(std::slice::from_ref(part)).await;
+        }
+        let took = reactor::now().saturating_duration_since(began);
+        assert!(took < Duration::from_millis(1), "{took:?} for 17 segments");
+    });
+}
+
+#[test]
 fn what_the_destination_forbids_is_not_copied() {
     run(|stage| async move {
         let pair = pair(stage, 512).await;
@@ -542,10 +589,15 @@ fn the_limits_are_those_that_are_told() {
     });
 }
 
-/// EXTENDED COPY of `blocks` blocks that `is_aborted` ends.
+/// EXTENDED COPY of `count` blocks that `is_aborted` ends.
 fn abortable(pair: &Pair, count: u16, is_aborted: &Rc<Cell<bool>>) -> JoinHandle<Outcome> {
     let list = list((9, 0), &pair.targets(), &[blocks((0, 1), count, (0, 0))]);
-    let (end, is_aborted) = (pair.stage.a.clone(), is_aborted.clone());
+    begin(&pair.stage.a, list, is_aborted)
+}
+
+/// EXTENDED COPY with this list, that `is_aborted` ends.
+fn begin(end: &End, list: Vec<u8>, is_aborted: &Rc<Cell<bool>>) -> JoinHandle<Outcome> {
+    let (end, is_aborted) = (end.clone(), is_aborted.clone());
     reactor::spawn(async move {
         let plan = end.nexus.plan(LUN, &extended_copy(list.len()));
         let plan = plan.expect("the header is good");

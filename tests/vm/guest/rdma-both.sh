@@ -1,0 +1,116 @@
+#!/bin/sh
+# One volume by both transports at once, each with a block device of its own, and hosts in user
+# space: what one writes the others read.
+#   PYTHON   folder with nvmeof and ibverbs
+. "$(dirname "$0")/lib.sh"
+
+MIB=1048576
+export PYTHONPATH="$PYTHON"
+# Its own folder is of the machine, and read-only.
+export PYTHONDONTWRITEBYTECODE=1
+
+# device_by CONTROLLER: its block device, where paths are not joined.
+device_by() {
+    tries=0
+    until [ -b "/dev/$1n1" ]; do
+        [ "$tries" -lt 100 ] || die "no block device of $1 within 10 s of the connect"
+        sleep 0.1
+        tries=$((tries + 1))
+    done
+    echo "/dev/$1n1"
+}
+
+# across FROM TO OFFSET_MIB: written by one device and read by the other.
+across() {
+    random_file /run/data $((4 * MIB))
+    need "write by $1" dd if=/run/data of="$1" bs=512k oflag=direct seek=$(($3 * 2))
+    need "odd pieces by $1" dd if=/run/data of="$1" bs=12k oflag=direct,seek_bytes count=40 \
+        seek=$((($3 + 4) * MIB))
+    DEV=$2
+    raw_read $(($3 * MIB)) $((4 * MIB)) /run/got
+    need "$2 reads what $1 wrote" cmp /run/data /run/got
+    raw_read $((($3 + 4) * MIB)) $((480 * 1024)) /run/got
+    need "$2 reads the odd pieces" cmp -n $((480 * 1024)) /run/data /run/got
+}
+
+# Both devices are busy at once, each on a range of its own.
+at_once() {
+    workers=
+    for by in "$RDMA_DEV 64m" "$TCP_DEV 128m"; do
+        fio --name=at-once --filename="${by% *}" --offset="${by#* }" --size=12m --direct=1 \
+            --ioengine=io_uring --iodepth=16 --rw=randwrite --bssplit=4k/50:32k/30:256k/20 \
+            --serialize_overlap=1 --verify=crc32c --verify_fatal=1 --output-format=terse \
+            --aux-path=/run >"/run/fio.${by#* }" 2>&1 &
+        workers="$workers $!"
+    done
+    for worker in $workers; do
+        wait "$worker" || { cat /run/fio.*m && die "fio found a fault"; }
+    done
+}
+
+# deallocated FROM TO OFFSET_MIB: what one gives back the other reads as zeros.
+deallocated() {
+    need "discard by $1" blkdiscard -o $(($3 * MIB)) -l $((2 * MIB)) "$1"
+    DEV=$2
+    [ "$TARGET" = bedplate ] && zeros $(($3 * MIB)) $((2 * MIB))
+}
+
+both_transports_at_once() {
+    step "the same volume by RDMA and by TCP"
+    attach rdma "$VOL_4K" -i 2
+    RDMA_CTRL=$CTRL
+    attach tcp "$VOL_4K" -i 2
+    TCP_CTRL=$CTRL
+    RDMA_DEV=$(device_by "$RDMA_CTRL")
+    TCP_DEV=$(device_by "$TCP_CTRL")
+    across "$RDMA_DEV" "$TCP_DEV" 0
+    across "$TCP_DEV" "$RDMA_DEV" 16
+    step "both at work"
+    at_once
+    deallocated "$RDMA_DEV" "$TCP_DEV" 0
+    deallocated "$TCP_DEV" "$RDMA_DEV" 16
+    detach "$RDMA_CTRL"
+}
+
+# host WORD ARGUMENT...: one of the hosts of nvmeof-host.py.
+host() {
+    word=$1
+    shift
+    /usr/bin/python3 "$GUEST_DIR/nvmeof-host.py" "$word" "$ADDRESS" "$PORT" "$@"
+}
+
+other_makes() {
+    step "a host in user space"
+    need "nvmeof" host use "$NQN_PREFIX$VOL_4K" "$VOL_BYTES" /run/theirs
+    DEV=$TCP_DEV
+    raw_read 0 $((8 * MIB)) /run/got
+    need "the kernel's host reads what nvmeof wrote" cmp /run/theirs /run/got
+    detach "$TCP_CTRL"
+}
+
+# A host that breaks rules loses its own connections, and the target nothing.
+bad_manners() {
+    step "hosts without manners"
+    before=$(resources)
+    opened=$(descriptors)
+    need "rude hosts" host rude "$NQN_PREFIX$VOL_512"
+    await_equal "RDMA objects after rude hosts" "$before" 30 resources
+    await_equal "descriptors after rude hosts" "$opened" 30 descriptors
+    [ "$TARGET" = bedplate ] || return 0
+    step "a host that says nothing"
+    host silent >/run/silent 2>&1 &
+    silent=$!
+    await_equal "words of the silent host" silent 20 cat /run/silent
+    # Its connection ends although it stays.
+    await_equal "RDMA objects beside a silent host" "$before" 60 resources
+    kill -9 "$silent"
+    wait "$silent" 2>/dev/null
+}
+
+need "paths apart" modprobe nvme-core multipath=N
+start
+both_transports_at_once
+other_makes
+equal "recoveries without a cause" "$(recoveries)" 0
+bad_manners
+finish
