@@ -13,8 +13,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::model::{
-    CoreStatus, DeviceCounters, IscsiCounters, OperationCounters, RdmaCounters, StageLatency, Status,
-    VolumeCounters, VolumeStatus,
+    CoreStatus, DeviceCounters, IscsiCounters, OperationCounters, RdmaCounters, StageLatency,
+    Status, VolumeCounters, VolumeStatus,
 };
 
 /// Renders `status` as Prometheus (OpenMetrics) text.
@@ -164,7 +164,8 @@ impl Snapshot {
                 family.count(vec![("core", &index)], field(core))?;
             }
         }
-        let help = "Connections to the volume, by the core that serves them and its home core";
+        let help =
+            "Connections to the volume, by the core that serves them, its home core and transport";
         let mut family = Family::gauge(encoder, "bedplate_volume_connections", help)?;
         for volume in &self.0.volumes {
             let home = volume.core.to_string();
@@ -174,6 +175,7 @@ impl Snapshot {
                     ("volume", volume.name.as_str()),
                     ("core", &core),
                     ("home", &home),
+                    ("transport", here.transport.label()),
                 ];
                 family.set(labels, here.count as f64)?;
             }
@@ -197,32 +199,49 @@ impl Snapshot {
             }),
         ];
         for (what, help, field) in gauges {
-            let mut family = Family::gauge(encoder, &format!("bedplate_rdma_{what}"), help)?;
+            let name = format!("bedplate_rdma_{what}");
+            let mut family = Family::gauge(encoder, &name, help)?;
             for (core, rdma) in &cores {
                 family.set(vec![("core", core)], field(rdma) as f64)?;
             }
         }
         let counters: [(&str, &str, Field); 4] = [
-            ("receives_short", "Times no memory was left for a receive", |r| r.receives_short),
+            (
+                "receives_short",
+                "Times no memory was left for a receive",
+                |r| r.receives_short,
+            ),
             ("completions", "RDMA completions", |r| r.completions),
             ("failed", "RDMA work that failed", |r| r.failed),
-            ("armed", "Times a core slept on its completion queue", |r| r.armed),
+            ("armed", "Times a core slept on its completion queue", |r| {
+                r.armed
+            }),
         ];
         for (what, help, field) in counters {
-            let mut family = Family::counter(encoder, &format!("bedplate_rdma_{what}"), help)?;
+            let name = format!("bedplate_rdma_{what}");
+            let mut family = Family::counter(encoder, &name, help)?;
             for (core, rdma) in &cores {
                 family.count(vec![("core", core)], field(rdma))?;
             }
         }
         // The process has them, so one core says it for all.
         let regions: [(&str, &str, Field); 2] = [
-            ("memory_regions", "Memory regions registered for RDMA", |r| r.memory_regions),
-            ("registered_bytes", "Bytes of memory registered for RDMA", |r| r.registered_bytes),
+            (
+                "memory_regions",
+                "Memory regions registered for RDMA",
+                |r| r.memory_regions,
+            ),
+            (
+                "registered_bytes",
+                "Bytes of memory registered for RDMA",
+                |r| r.registered_bytes,
+            ),
         ];
         for (what, help, field) in regions {
-            let mut family = Family::gauge(encoder, &format!("bedplate_rdma_{what}"), help)?;
+            let name = format!("bedplate_rdma_{what}");
+            let mut family = Family::gauge(encoder, &name, help)?;
             if let Some((_, rdma)) = cores.first() {
-                family.set(vec![], field(rdma) as f64)?;
+                family.encoder.encode_gauge(&(field(rdma) as f64))?;
             }
         }
         Ok(())
@@ -456,7 +475,7 @@ fn buckets_seconds(stage: &StageLatency) -> Vec<(f64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{CoreConnections, PoolStatus};
+    use crate::model::{CoreConnections, PoolStatus, Transport};
 
     fn pool(name: &str, path: Option<&str>) -> PoolStatus {
         PoolStatus {
@@ -555,7 +574,11 @@ mod tests {
                 iscsi_sessions: 3,
                 volatile: false,
                 core: 0,
-                connections: vec![CoreConnections { core: 1, count: 4 }],
+                connections: vec![CoreConnections {
+                    core: 1,
+                    count: 4,
+                    transport: Transport::Rdma,
+                }],
                 state: "live".into(),
                 counters: Some(counters),
             }],
@@ -579,7 +602,7 @@ mod tests {
             "bedplate_connection_moves_total{core=\"0\"} 12",
             "bedplate_connection_moves_given_up_total{core=\"0\"} 13",
             "bedplate_core_mailbox_waits_total{core=\"1\"} 14",
-            "bedplate_volume_connections{volume=\"demo\",core=\"1\",home=\"0\"} 4.0",
+            "bedplate_volume_connections{volume=\"demo\",core=\"1\",home=\"0\",transport=\"rdma\"} 4.0",
             "bedplate_iscsi_sessions{core=\"1\"} 15.0",
             "bedplate_iscsi_connections{core=\"1\"} 16.0",
             "bedplate_iscsi_logins_total{core=\"1\"} 17",
