@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use reactor::buf::{self, Buf};
 
-use super::channel::Parameters;
+use super::cm_id::Parameters;
 use super::device::{Context, Device};
 use super::event::Signal;
 use super::expose::expose;

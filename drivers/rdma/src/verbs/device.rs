@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "calls the verbs library; keeps its handles")]
 
 use std::collections::VecDeque;
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_int};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -14,6 +14,7 @@ use reactor::mailbox::Sender;
 
 use super::ffi;
 use super::library::{Library, made, outcome};
+use super::news::{News, meaning};
 use super::regions::{Region, Regions};
 use crate::RdmaError;
 
@@ -29,27 +30,6 @@ pub struct Context(pub *mut ffi::Context);
 unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
-
-/// What happened to a device, for all cores that use it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
-    /// A queue pair can do nothing more.
-    PairFailed(u32),
-    /// A queue pair that failed has taken its last receive.
-    LastReceive(u32),
-    /// A message has come before the connection manager's last word.
-    Talks(u32),
-    /// The completion queue at this address has overflowed.
-    CompletionsLost(usize),
-    /// The shared receive queue at this address can do nothing more.
-    ReceivesLost(usize),
-    /// The device can do nothing more.
-    DeviceFailed,
-    /// The link of a port is down. Pairs live on if it comes back before their retries end.
-    PortDown(u8),
-    /// The link of a port is up.
-    PortUp(u8),
-}
 
 /// Limits of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -336,29 +316,4 @@ pub fn set_non_blocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
     fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     Ok(())
-}
-
-/// What an event means to us; none when nothing.
-///
-/// # Safety
-///
-/// The event is not acknowledged yet.
-unsafe fn meaning(event: &ffi::AsyncEvent) -> Option<News> {
-    let address = event.element.addr();
-    // SAFETY: for the kinds of events where it is called, `element` is a queue pair, which is not
-    // destroyed before the event is acknowledged.
-    let pair = |element: *mut c_void| unsafe { (*element.cast::<ffi::Qp>()).qp_num };
-    Some(match event.event_type {
-        ffi::ASYNC_QP_FATAL | ffi::ASYNC_QP_REQUEST_ERROR | ffi::ASYNC_QP_ACCESS_ERROR => {
-            News::PairFailed(pair(event.element))
-        }
-        ffi::ASYNC_LAST_WQE_REACHED => News::LastReceive(pair(event.element)),
-        ffi::ASYNC_COMMUNICATION_ESTABLISHED => News::Talks(pair(event.element)),
-        ffi::ASYNC_CQ_ERROR => News::CompletionsLost(address),
-        ffi::ASYNC_SRQ_ERROR => News::ReceivesLost(address),
-        ffi::ASYNC_DEVICE_FATAL => News::DeviceFailed,
-        ffi::ASYNC_PORT_ERROR => News::PortDown(address as u8),
-        ffi::ASYNC_PORT_ACTIVE => News::PortUp(address as u8),
-        _ => return None,
-    })
 }

@@ -8,7 +8,7 @@ use std::ffi::c_int;
 use std::io;
 use std::slice;
 
-use super::channel::CmId;
+use super::cm_id::CmId;
 use super::ffi;
 
 /// One event.

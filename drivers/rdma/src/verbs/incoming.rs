@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::card::{CoreCard, established, setup_error};
-use super::channel::{CmId, Parameters};
+use super::cm_id::{CmId, Parameters};
 use super::event::Request;
 use super::manager::Managed;
 use super::pair::Pair;

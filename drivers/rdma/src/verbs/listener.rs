@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 use std::future::pending;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
 
 use super::card::{CoreCard, setup_error};
@@ -29,10 +30,9 @@ impl VerbsListener {
             .manager(address)?
             .new_id()
             .map_err(failed("rdma_create_id"))?;
-        managed
-            .id()
-            .listen(address)
-            .map_err(failed("rdma_listen"))?;
+        let listening = managed.id().listen(address);
+        let listening = listening.map_err(|error| taken(error, address));
+        listening.map_err(failed("rdma_listen"))?;
         card.prepare(managed.id().context(), address)?;
         Ok(VerbsListener {
             card: card.clone(),
@@ -71,5 +71,33 @@ impl ListenerBackend for VerbsListener {
             let incoming = self.next().await;
             Ok(Box::new(incoming) as Box<dyn IncomingBackend>)
         })
+    }
+}
+
+/// The manager has one error for an address that is in use and for one that is not of this machine.
+/// Which it is a socket without RDMA can tell.
+fn taken(error: io::Error, address: SocketAddr) -> io::Error {
+    let is_ours = || UdpSocket::bind((address.ip(), 0)).is_ok();
+    match error.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL) if is_ours() => io::Error::from_raw_os_error(libc::EADDRINUSE),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_in_use_is_told_from_a_strange_one() {
+        let said = |number, address: &str| {
+            let error = io::Error::from_raw_os_error(number);
+            taken(error, address.parse().unwrap()).raw_os_error()
+        };
+        let (strange, in_use) = (libc::EADDRNOTAVAIL, libc::EADDRINUSE);
+        assert_eq!(said(strange, "127.0.0.1:4420"), Some(in_use));
+        assert_eq!(said(strange, "0.0.0.0:4420"), Some(in_use));
+        assert_eq!(said(strange, "192.0.2.1:4420"), Some(strange));
+        assert_eq!(said(libc::ENODEV, "127.0.0.1:4420"), Some(libc::ENODEV));
     }
 }

@@ -11,7 +11,8 @@ use reactor::readiness::Descriptor;
 use reactor::sync::Notify;
 use reactor::time::sleep;
 
-use super::channel::{CmId, EventChannel};
+use super::channel::EventChannel;
+use super::cm_id::CmId;
 use super::event::{Event, Signal};
 use super::library::Library;
 use super::pair::Pair;

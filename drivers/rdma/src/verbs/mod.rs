@@ -1,7 +1,8 @@
 //! Real cards, through libibverbs and librdmacm, which are loaded when a card is first asked for.
 //!
-//! `ffi` and `library` are the libraries as they are; `device`, `channel`, `event`, `completions`,
-//! `receives` and `send_queue` wrap their objects; all else is safe code. What all cores share is a
+//! `ffi` and `library` are the libraries as they are; `device`, `news`, `channel`, `event`, `cm_id`,
+//! `completions`, `receives`, `slots`, `send_queue` and `short` wrap their objects; all else but the
+//! two calls of `pair` is safe code. What all cores share is a
 //! [`Registry`]: open devices and registered memory. What a core has on a device is in `queues`,
 //! served by the tasks of `polling`; connections come and go through `manager`; `pair` is a queue
 //! pair and its end.
@@ -12,6 +13,7 @@
 
 mod card;
 mod channel;
+mod cm_id;
 mod completions;
 mod device;
 mod event;
@@ -22,6 +24,7 @@ mod keys;
 mod library;
 mod listener;
 mod manager;
+mod news;
 mod pair;
 mod polling;
 mod queues;
@@ -29,6 +32,8 @@ mod receives;
 mod regions;
 mod registry;
 mod send_queue;
+mod short;
+mod slots;
 mod status;
 
 use std::rc::Rc;

@@ -74,7 +74,7 @@ impl Pair {
         let made = made.and_then(|(number, inline_bytes)| {
             Ok((
                 number,
-                SendQueue::new(entries, inline_bytes, queues.keys())?,
+                SendQueue::new(entries, inline_bytes, |buf| queues.keys().find(buf))?,
             ))
         });
         let (number, sends) = made.inspect_err(|_| queues.give_back(entries))?;
@@ -245,7 +245,8 @@ impl PairBackend for PairHandle {
         if pair.ending.get().is_some() {
             return Err(PostError::Lost(work));
         }
-        let pushed = pair.sends.borrow_mut().push(tag, work, pair.queues.keys());
+        let keys = |buf: &_| pair.queues.keys().find(buf);
+        let pushed = pair.sends.borrow_mut().push(tag, work, keys);
         match pushed {
             Ok(()) => Ok(()),
             Err(Refused::Full(work)) => Err(PostError::Full(work)),

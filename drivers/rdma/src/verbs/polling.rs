@@ -10,7 +10,7 @@ use reactor::readiness::Descriptor;
 use reactor::time::sleep;
 use reactor::{Instant, Spin};
 
-use super::device::News;
+use super::news::News;
 use super::queues::Queues;
 
 /// News of a device that wait for a core: a few for each of its pairs at once.

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use reactor::sync::Notify;
 
 use super::RECEIVE;
-use super::channel::PairParts;
+use super::cm_id::PairParts;
 use super::completions::CompletionQueue;
-use super::device::{Device, News};
+use super::device::Device;
 use super::ffi::WorkCompletion;
 use super::keys::Keys;
+use super::news::News;
 use super::pair::Pair;
 use super::polling;
 use super::receives::{Arrival, Receives};

@@ -18,15 +18,14 @@ use reactor::buf::{self, Buf};
 use reactor::sync::Notify;
 
 use super::device::Device;
-use super::ffi::{self, ReceiveRequest, Sge, WorkCompletion};
+use super::ffi::{self, Sge, WorkCompletion};
 use super::keys::Keys;
 use super::library::{made, outcome};
+use super::slots::{PARTS, Slot, Slots};
 use crate::{HEADER_BYTES, Received, inbox};
 
 /// Receives whose headers fit in one buffer.
 const ENTRIES_MAX: u32 = (buf::MAX_BUF_BYTES / HEADER_BYTES) as u32;
-/// Parts of a receive.
-const PARTS: usize = 2;
 
 /// A shared receive queue and the memory of its receives.
 pub struct Receives {
@@ -39,7 +38,7 @@ pub struct Receives {
     headers: Buf,
     header: NonNull<u8>,
     header_key: u32,
-    state: RefCell<State>,
+    state: RefCell<Slots>,
     /// Messages that wait in inboxes. As many slots are not posted: a user who takes nothing is
     /// not sent more than there are receives.
     held: Cell<usize>,
@@ -47,24 +46,6 @@ pub struct Receives {
     quiet: Cell<bool>,
     short: Cell<u64>,
     hungry: Notify,
-}
-
-struct State {
-    slots: Box<[Slot]>,
-    requests: Box<[ReceiveRequest]>,
-    parts: Box<[Sge]>,
-    /// Slots to be posted with the next [`Receives::post`], but for as many as are held.
-    ready: Vec<u32>,
-    /// Slots that are being posted.
-    batch: Vec<u32>,
-    /// Slots that wait for a buffer.
-    waiting: Vec<u32>,
-}
-
-#[derive(Default)]
-struct Slot {
-    data: Option<Buf>,
-    is_posted: bool,
 }
 
 /// What became of a receive.
@@ -111,7 +92,7 @@ impl Receives {
             headers,
             header,
             header_key,
-            state: RefCell::new(State::new(entries)),
+            state: RefCell::new(Slots::new(entries)),
             held: Cell::new(0),
             quiet: Cell::new(true),
             short: Cell::new(0),
@@ -151,7 +132,7 @@ impl Receives {
     /// Takes a completed receive. It is posted anew by the next [`Receives::post`].
     pub fn complete(&self, slot: u32, completion: &WorkCompletion) -> Arrival {
         let mut state = self.state.borrow_mut();
-        let State { slots, ready, .. } = &mut *state;
+        let Slots { slots, ready, .. } = &mut *state;
         let Some(entry) = slots.get_mut(slot as usize) else {
             return Arrival::Unknown;
         };
@@ -212,8 +193,8 @@ impl Receives {
     }
 
     /// Gives `count` slots that are to be posted a buffer each; those that get none wait.
-    fn feed(&self, state: &mut State, count: usize) {
-        let State {
+    fn feed(&self, state: &mut Slots, count: usize) {
+        let Slots {
             slots,
             parts,
             ready,
@@ -284,69 +265,6 @@ impl Receives {
 
     fn next_waiting(&self) -> Option<u32> {
         self.state.borrow().waiting.last().copied()
-    }
-}
-
-impl State {
-    fn new(entries: u32) -> State {
-        let count = entries as usize;
-        let request = |slot| ReceiveRequest {
-            wr_id: super::RECEIVE | u64::from(slot),
-            next: ptr::null_mut(),
-            sg_list: ptr::null_mut(),
-            num_sge: 0,
-        };
-        let mut ready = Vec::with_capacity(count);
-        ready.extend(0..entries);
-        State {
-            slots: (0..entries).map(|_| Slot::default()).collect(),
-            requests: (0..entries).map(request).collect(),
-            parts: vec![Sge::default(); count * PARTS].into_boxed_slice(),
-            ready,
-            batch: Vec::with_capacity(count),
-            waiting: Vec::with_capacity(count),
-        }
-    }
-
-    /// Posts the batch in one call. Gives how many the card did not take; those are ready again.
-    fn post(&mut self, queue: *mut ffi::Srq) -> usize {
-        if self.batch.is_empty() {
-            return 0;
-        }
-        let (requests, parts) = (self.requests.as_mut_ptr(), self.parts.as_mut_ptr());
-        let mut next = ptr::null_mut();
-        let mut refused: *mut ReceiveRequest = ptr::null_mut();
-        // SAFETY: slots are indices of both arrays, which are not touched otherwise meanwhile. The
-        // card copies the requests. The memory that they name is a header, which nobody else
-        // touches until the completion, and a buffer that its slot owns alone.
-        let result = unsafe {
-            for &slot in self.batch.iter().rev() {
-                let request = requests.add(slot as usize);
-                let parts = parts.add(slot as usize * PARTS);
-                (*request).next = next;
-                (*request).sg_list = parts;
-                (*request).num_sge = if (*parts.add(1)).length == 0 { 1 } else { 2 };
-                next = request;
-            }
-            let post = (*(*queue).context).ops.post_srq_recv;
-            outcome(post(queue, next, &mut refused))
-        };
-        let taken = match (result, refused.is_null()) {
-            (Ok(()), _) => self.batch.len(),
-            (Err(_), true) => 0,
-            // SAFETY: it is one of the requests above.
-            (Err(_), false) => {
-                let slot = unsafe { (*refused).wr_id } as u32;
-                let place = self.batch.iter().position(|&other| other == slot);
-                place.unwrap_or(0)
-            }
-        };
-        for slot in self.batch.drain(..taken) {
-            self.slots[slot as usize].is_posted = true;
-        }
-        let left = self.batch.len();
-        self.ready.append(&mut self.batch);
-        left
     }
 }
 

@@ -6,16 +6,21 @@
 //! card finds room only by completions.
 #![expect(unsafe_code, reason = "hands work requests to the card")]
 
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::{io, mem};
 
-use reactor::buf::{self, Buf};
+use reactor::buf::Buf;
 
 use super::ffi::{self, SendRequest, Sge};
-use super::keys::Keys;
 use super::library::outcome;
+use super::regions::Region;
+use super::short::ShortMessages;
 use super::status::work_error;
 use crate::{Completion, Done, INLINE_BYTES, Payload, Remote, Work, WorkError};
+
+/// Finds the region of a buffer.
+pub trait Find: Fn(&Buf) -> Option<Region> {}
+impl<F: Fn(&Buf) -> Option<Region>> Find for F {}
 
 /// Why work was not taken.
 pub enum Refused {
@@ -54,22 +59,10 @@ enum Kind {
     Write,
 }
 
-/// Where short messages lie until they are handed over, one place for each slot.
-enum ShortMessages {
-    /// The card copies them out of the work request.
-    Inline(Box<[[u8; INLINE_BYTES]]>),
-    /// The card reads them from here, while it has the slot.
-    Registered {
-        _memory: Buf,
-        start: NonNull<u8>,
-        key: u32,
-    },
-}
-
 impl SendQueue {
     /// An empty queue. `inline_bytes` is what the card takes out of a work request.
     /// Errors: `OutOfMemory`, only for a card that takes less than a short message.
-    pub fn new(entries: u32, inline_bytes: u32, keys: &Keys) -> io::Result<SendQueue> {
+    pub fn new(entries: u32, inline_bytes: u32, keys: impl Find) -> io::Result<SendQueue> {
         let count = entries as usize;
         let short = match inline_bytes as usize >= INLINE_BYTES {
             true => ShortMessages::Inline(vec![[0; INLINE_BYTES]; count].into_boxed_slice()),
@@ -98,7 +91,7 @@ impl SendQueue {
     }
 
     /// Puts work in the next slot. The card gets it with the next [`SendQueue::kick`].
-    pub fn push(&mut self, tag: u64, mut work: Work, keys: &Keys) -> Result<(), Refused> {
+    pub fn push(&mut self, tag: u64, mut work: Work, keys: impl Find) -> Result<(), Refused> {
         if self.len == self.slots.len() {
             return Err(Refused::Full(work));
         }
@@ -316,17 +309,17 @@ fn empty_request(wr_id: u64) -> SendRequest {
 }
 
 /// The place of a buffer that the card reads; none when it is not registered.
-fn readable(buf: &Buf, keys: &Keys) -> Option<Sge> {
+fn readable(buf: &Buf, keys: impl Find) -> Option<Sge> {
     Some(Sge {
         addr: buf.as_ptr().expose_provenance() as u64,
         length: u32::try_from(buf.len()).ok()?,
-        lkey: keys.find(buf)?.local_key,
+        lkey: keys(buf)?.local_key,
     })
 }
 
 /// The place of a buffer that the card writes; none when it is shared or not registered.
-fn writable(buf: &mut Buf, keys: &Keys) -> Option<Sge> {
-    let lkey = keys.find(buf)?.local_key;
+fn writable(buf: &mut Buf, keys: impl Find) -> Option<Sge> {
+    let lkey = keys(buf)?.local_key;
     let bytes = buf.try_mut()?;
     Some(Sge {
         addr: bytes.as_mut_ptr().expose_provenance() as u64,
@@ -335,53 +328,5 @@ fn writable(buf: &mut Buf, keys: &Keys) -> Option<Sge> {
     })
 }
 
-impl ShortMessages {
-    fn registered(count: usize, keys: &Keys) -> io::Result<ShortMessages> {
-        let no_memory = || io::Error::from(io::ErrorKind::OutOfMemory);
-        let pool = buf::engine_pool();
-        let mut memory = pool.try_alloc(count * INLINE_BYTES).ok_or_else(no_memory)?;
-        let key = keys.find(&memory).ok_or_else(no_memory)?.local_key;
-        let start = memory.try_mut().map(|bytes| NonNull::from(bytes).cast());
-        Ok(ShortMessages::Registered {
-            start: start.ok_or_else(no_memory)?,
-            _memory: memory,
-            key,
-        })
-    }
-
-    /// Puts a message in the place of a slot, which the card does not have.
-    fn put(&mut self, slot: usize, message: &[u8]) -> Sge {
-        let length = message.len() as u32;
-        match self {
-            ShortMessages::Inline(places) => {
-                places[slot][..message.len()].copy_from_slice(message);
-                Sge {
-                    addr: places[slot].as_ptr().expose_provenance() as u64,
-                    length,
-                    lkey: 0,
-                }
-            }
-            ShortMessages::Registered { start, key, .. } => {
-                // SAFETY: the buffer has a place for each slot, and a message is not longer than
-                // one. The card reads only places of slots that it has; no reference exists.
-                let place = unsafe {
-                    let place = start.add(slot * INLINE_BYTES).as_ptr();
-                    ptr::copy_nonoverlapping(message.as_ptr(), place, message.len());
-                    place
-                };
-                Sge {
-                    addr: place.expose_provenance() as u64,
-                    length,
-                    lkey: *key,
-                }
-            }
-        }
-    }
-
-    fn flags(&self) -> u32 {
-        match self {
-            ShortMessages::Inline(_) => ffi::SEND_INLINE,
-            ShortMessages::Registered { .. } => 0,
-        }
-    }
-}
+#[cfg(test)]
+mod tests;
