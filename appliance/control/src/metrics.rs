@@ -164,7 +164,8 @@ impl Snapshot {
                 family.count(vec![("core", &index)], field(core))?;
             }
         }
-        let help = "Connections to the volume, by the core that serves them and its home core";
+        let help =
+            "Connections to the volume, by the core that serves them, its home core and transport";
         let mut family = Family::gauge(encoder, "bedplate_volume_connections", help)?;
         for volume in &self.0.volumes {
             let home = volume.core.to_string();
@@ -174,6 +175,7 @@ impl Snapshot {
                     ("volume", volume.name.as_str()),
                     ("core", &core),
                     ("home", &home),
+                    ("transport", here.transport.label()),
                 ];
                 family.set(labels, here.count as f64)?;
             }
@@ -239,7 +241,7 @@ impl Snapshot {
             let name = format!("bedplate_rdma_{what}");
             let mut family = Family::gauge(encoder, &name, help)?;
             if let Some((_, rdma)) = cores.first() {
-                family.set(vec![], field(rdma) as f64)?;
+                family.encoder.encode_gauge(&(field(rdma) as f64))?;
             }
         }
         Ok(())
@@ -473,7 +475,7 @@ fn buckets_seconds(stage: &StageLatency) -> Vec<(f64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{CoreConnections, PoolStatus};
+    use crate::model::{CoreConnections, PoolStatus, Transport};
 
     fn pool(name: &str, path: Option<&str>) -> PoolStatus {
         PoolStatus {
@@ -572,7 +574,11 @@ mod tests {
                 iscsi_sessions: 3,
                 volatile: false,
                 core: 0,
-                connections: vec![CoreConnections { core: 1, count: 4 }],
+                connections: vec![CoreConnections {
+                    core: 1,
+                    count: 4,
+                    transport: Transport::Rdma,
+                }],
                 state: "live".into(),
                 counters: Some(counters),
             }],
@@ -596,7 +602,7 @@ mod tests {
             "bedplate_connection_moves_total{core=\"0\"} 12",
             "bedplate_connection_moves_given_up_total{core=\"0\"} 13",
             "bedplate_core_mailbox_waits_total{core=\"1\"} 14",
-            "bedplate_volume_connections{volume=\"demo\",core=\"1\",home=\"0\"} 4.0",
+            "bedplate_volume_connections{volume=\"demo\",core=\"1\",home=\"0\",transport=\"rdma\"} 4.0",
             "bedplate_iscsi_sessions{core=\"1\"} 15.0",
             "bedplate_iscsi_connections{core=\"1\"} 16.0",
             "bedplate_iscsi_logins_total{core=\"1\"} 17",

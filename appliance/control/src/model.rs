@@ -187,13 +187,35 @@ pub struct VolumeStatus {
     pub counters: Option<VolumeCounters>,
 }
 
-/// Connections to one volume that one core serves.
+/// What carries a connection of an NVMe host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// NVMe/TCP.
+    Tcp,
+    /// NVMe/RDMA.
+    Rdma,
+}
+
+impl Transport {
+    /// As in JSON, and as `nvme connect -t` names it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Rdma => "rdma",
+        }
+    }
+}
+
+/// Connections to one volume that one core serves over one transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CoreConnections {
     /// Index of the data core.
     pub core: usize,
     /// How many.
     pub count: u64,
+    /// What carries them.
+    pub transport: Transport,
 }
 
 /// Counters of one volume since the server started.

@@ -114,6 +114,30 @@ fn a_pool_without_memory_makes_receives_short() {
     });
 }
 
+#[test]
+fn writes_hold_their_place_until_later_work_completes() {
+    in_worlds(|| async {
+        let bench = bench_with(options()).await;
+        let place = bench.host.expose(zeroed(4096).await, Access::Write);
+        let place = place.expect("exposed");
+        let ends = bench.ends().await;
+        let at_rest = pool().in_use_bytes();
+        for tag in 0..3 {
+            let data = filled(4096, 1).await;
+            post(&ends.target, tag, write(data, place.remote()));
+        }
+        sleep(Duration::from_millis(10)).await;
+        assert_eq!(ends.target.room(), PAIR.send_entries - 3);
+        assert_eq!(pool().in_use_bytes(), at_rest + 3 * 4096);
+        post(&ends.target, 3, inline(b"done"));
+        expect_sent(&ends.target, 3).await;
+        assert_eq!(ends.target.room(), PAIR.send_entries);
+        expect_received(&ends.host).await;
+        until("the memory is back", || pool().in_use_bytes() == at_rest).await;
+        assert!(place.take()[..] == pattern(4096, 1));
+    });
+}
+
 /// The first core listens and gives every request to the second.
 async fn listen(out: Sender<DetachedIncoming>, is_over: Rc<Cell<bool>>) {
     let card = Card::soft(options(), Faults::default());

@@ -13,7 +13,7 @@ use reactor::buf::pool;
 use reactor::net::TcpStream;
 use reactor::random_u64;
 use reactor::sim::{World, WorldOptions};
-use reactor::time::sleep;
+use reactor::time::{sleep, timeout};
 
 const FRAME_BYTES: usize = 24;
 const MAGIC: u64 = 0x736f_6674_7264_6d00;
@@ -165,6 +165,55 @@ fn a_message_that_never_ends_gives_its_receive_back() {
         ));
         drop(pair);
         all_is_back(&bench, at_rest).await;
+    });
+}
+
+/// The kinds of the next frames without payload that the card sends.
+async fn kinds(stream: &Stream, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count * FRAME_BYTES];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let received = within(stream.recv(&mut bytes[filled..])).await;
+        filled += received.expect("the card says more");
+    }
+    bytes.chunks(FRAME_BYTES).map(|frame| frame[0]).collect()
+}
+
+#[test]
+fn no_more_reads_are_under_way_than_the_peer_allows() {
+    in_worlds(5, || async {
+        let bench = bench().await;
+        // The peer said 4, the pair would do 4 as well.
+        let (pair, stream) = connected(&bench).await;
+        let nowhere = Remote { address: 1, key: 1 };
+        let empty = pool().alloc(0).await;
+        pair.post(0, send(empty)).expect("room");
+        for tag in 1..7 {
+            let work = read(zeroed(8).await, nowhere);
+            pair.post(tag, work).expect("room");
+        }
+        pair.kick();
+        assert_eq!(kinds(&stream, 5).await, [5, 7, 7, 7, 7]);
+        // Not ready: the message comes again alone, then all the reads do.
+        let not_ready = frame(10, 1, 0, 0, 0, 0);
+        stream.send_all(&not_ready).await.expect("sent");
+        assert_eq!(kinds(&stream, 1).await, [5]);
+        let limit = Duration::from_millis(5);
+        let early = timeout(limit, stream.recv(&mut [0])).await;
+        assert!(early.is_err(), "the reads wait for the message's answer");
+        let answered = frame(9, 0, 0, 0, 0, 0);
+        stream.send_all(&answered).await.expect("sent");
+        expect_sent(&pair, 0).await;
+        assert_eq!(kinds(&stream, 4).await, [7; 4]);
+        sleep(Duration::from_millis(5)).await;
+        let mut data = frame(8, 0, 1, 8, 0, 0);
+        data.extend([3; 8]);
+        stream.send_all(&data).await.expect("sent");
+        assert_eq!(expect_read(&pair, 1).await[..], [3; 8]);
+        // One came back, one more leaves, and nothing else.
+        assert_eq!(kinds(&stream, 1).await, [7]);
+        pair.disconnect();
+        assert_eq!(kinds(&stream, 1).await, [11]);
     });
 }
 

@@ -138,7 +138,17 @@ killed_host() {
     under_load=$((under_load + 1))
 }
 
-# What there is of the target's, of every kind, and of the host in the kernel.
+# count KIND: of it alone.
+count() { resources | tr ' ' '\n' | sed -n "s/^$1=//p"; }
+
+# What our process says of itself is what the kernel counts.
+agreement() {
+    [ "$TARGET" = bedplate ] || return 0
+    await_equal "queue pairs in our status" "$(count qp)" 10 status queue_pairs
+    await_equal "memory regions in our status" "$(count mr)" 10 status memory_regions
+}
+
+# What there is of the target's, of every kind.
 everything() { echo "$(resources) connections=$(connections) descriptors=$(descriptors)"; }
 
 connections() {
@@ -167,6 +177,7 @@ rounds() {
     before=$(everything)
     [ "$TARGET" = bedplate ] && memory_before=$(memory_kib)
     step "before: $before"
+    agreement
     under_load=0
     number=1
     while [ "$number" -le "$ROUNDS" ]; do
@@ -176,6 +187,7 @@ rounds() {
     at_least "rounds that ended under load" "$under_load" $((ROUNDS * 3 / 4))
     step "$under_load of $ROUNDS ended under load"
     await_equal "what the target holds after the rounds" "$before" 20 everything
+    agreement
     if [ "$TARGET" = bedplate ]; then
         at_least "KiB of memory before, and what may come to it in the rounds" \
             $((memory_before + 4096)) "$(memory_kib)"

@@ -6,7 +6,7 @@ use std::path::Path;
 use control::client::{Client, ClientError};
 use control::model::{
     Cleared, ConnectInfo, CoreConnections, CoreStatus, CreateVolume, Deleted, PoolStatus, Status,
-    VolumeStatus,
+    Transport, VolumeStatus,
 };
 
 use crate::cli::{Output, VolumeCommand, VolumeCreate};
@@ -154,11 +154,17 @@ fn volume_text(volume: &VolumeStatus) -> String {
     text
 }
 
-/// How many there are on which core: `3 on core 0, 1 on core 1`.
+/// How many there are on which core: `3 on core 0, 1 on core 1 over RDMA`.
 fn connections_text(all: &[CoreConnections]) -> String {
     let each: Vec<String> = all
         .iter()
-        .map(|here| format!("{} on core {}", here.count, here.core))
+        .map(|here| {
+            let over = match here.transport {
+                Transport::Tcp => "",
+                Transport::Rdma => " over RDMA",
+            };
+            format!("{} on core {}{over}", here.count, here.core)
+        })
         .collect();
     if each.is_empty() {
         return "none".into();
@@ -407,12 +413,20 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_listed_by_core() {
-        let here = |core, count| CoreConnections { core, count };
+    fn connections_are_listed_by_core_and_transport() {
+        let here = |core, count, transport| CoreConnections {
+            core,
+            count,
+            transport,
+        };
         assert_eq!(connections_text(&[]), "none");
         assert_eq!(
-            connections_text(&[here(0, 3), here(2, 1)]),
-            "3 on core 0, 1 on core 2"
+            connections_text(&[
+                here(0, 3, Transport::Tcp),
+                here(0, 2, Transport::Rdma),
+                here(2, 1, Transport::Tcp),
+            ]),
+            "3 on core 0, 2 on core 0 over RDMA, 1 on core 2"
         );
     }
 

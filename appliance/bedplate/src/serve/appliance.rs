@@ -256,7 +256,7 @@ impl Appliance for Cores {
     }
 }
 
-/// Tells each volume which cores serve its connections.
+/// Tells each volume which cores serve its connections, and over what.
 fn place_connections(snapshots: &mut [CoreSnapshot]) {
     let counted: Vec<_> = snapshots
         .iter_mut()
@@ -265,9 +265,13 @@ fn place_connections(snapshots: &mut [CoreSnapshot]) {
     for volume in snapshots.iter_mut().flat_map(|s| &mut s.volumes) {
         let cores = counted.iter().enumerate();
         volume.connections = cores
-            .filter_map(|(core, by_nqn)| {
-                let count = *by_nqn.get(&volume.nqn)?;
-                Some(CoreConnections { core, count })
+            .flat_map(|(core, by_nqn)| {
+                let here = by_nqn.get(&volume.nqn).into_iter().flatten();
+                here.map(move |(&transport, &count)| CoreConnections {
+                    core,
+                    count,
+                    transport,
+                })
             })
             .collect();
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use control::ControlError;
 use control::model::{
-    Cleared, Deleted, IscsiCounters, ListenerStatus, PoolStatus, RdmaCounters, VolumeStatus,
+    Cleared, Deleted, IscsiCounters, ListenerStatus, PoolStatus, RdmaCounters, Transport,
+    VolumeStatus,
 };
 use reactor::CoreStats;
 use tokio::sync::oneshot;
@@ -57,8 +58,9 @@ pub struct CoreSnapshot {
     pub connections: u64,
     /// Those of them whose volume lives on another core.
     pub guests: u64,
-    /// Connections it serves by the qualified name of their volume, which may live elsewhere.
-    pub by_nqn: BTreeMap<String, u64>,
+    /// Connections it serves by the qualified name of their volume, which may live elsewhere, and
+    /// by what carries them.
+    pub by_nqn: BTreeMap<String, BTreeMap<Transport, u64>>,
     /// Its iSCSI target, where there is any.
     pub iscsi: Option<IscsiCounters>,
     /// What it has of RDMA, where there is any.

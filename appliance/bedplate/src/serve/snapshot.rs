@@ -1,7 +1,8 @@
 //! One data core's state and counters as the plain data of the management API.
 
 use control::model::{
-    DeviceCounters, OperationCounters, PoolStatus, StageLatency, VolumeCounters, VolumeStatus,
+    DeviceCounters, OperationCounters, PoolStatus, StageLatency, Transport, VolumeCounters,
+    VolumeStatus,
 };
 use frontends::iscsi::volume_iqn;
 use frontends::volume_nqn;
@@ -60,10 +61,20 @@ fn connections(target: &frontends::MetricsSnapshot) -> CoreSnapshot {
     for connection in &target.connections {
         snapshot.guests += u64::from(connection.core != connection.home);
         if let Some(nqn) = &connection.subsystem_nqn {
-            *snapshot.by_nqn.entry(nqn.clone()).or_default() += 1;
+            let by_transport = snapshot.by_nqn.entry(nqn.clone()).or_default();
+            *by_transport
+                .entry(transport(connection.transport))
+                .or_default() += 1;
         }
     }
     snapshot
+}
+
+fn transport(of: frontends::Transport) -> Transport {
+    match of {
+        frontends::Transport::Tcp => Transport::Tcp,
+        frontends::Transport::Rdma => Transport::Rdma,
+    }
 }
 
 fn pool(core: &Core, pool: &OpenPool, counters: &EngineSnapshot) -> PoolStatus {

@@ -307,3 +307,44 @@ fn defect(work: &Work, read_depth: usize) -> Option<Planned> {
         strikes: Strikes::Before,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work::{Inline, Payload};
+
+    fn send() -> Work {
+        let inline = Inline::new(b"x").expect("short");
+        Work::Send {
+            payload: Payload::Inline(inline),
+            invalidate: None,
+        }
+    }
+
+    #[test]
+    fn sequence_numbers_wrap() {
+        let mut queue = WorkQueue::new(4, 1);
+        queue.first = u32::MAX - 1;
+        for tag in 0..4 {
+            queue.push(tag, send(), None).expect("room");
+        }
+        assert!(queue.push(4, send(), None).is_err(), "it is full");
+        queue.ring();
+        let mut sequences = Vec::new();
+        while let Next::Send(sequence, _) = queue.next(Instant::default()) {
+            sequences.push(sequence);
+        }
+        assert_eq!(sequences, [u32::MAX - 1, u32::MAX, 0, 1]);
+        let mut tags = Vec::new();
+        let mut done = |completion| match completion {
+            Completion::Done { tag, .. } => tags.push(tag),
+            other => panic!("{other:?}"),
+        };
+        queue.answered(0, &mut done).expect("it was sent");
+        assert_eq!(queue.answered(2, &mut done), Err(Trouble::Nonsense));
+        assert_eq!(queue.answered(0, &mut done), Err(Trouble::Nonsense));
+        queue.answered(1, &mut done).expect("it was sent");
+        assert_eq!(tags, [0, 1, 2, 3]);
+        assert_eq!((queue.room(), queue.has_sent()), (4, false));
+    }
+}

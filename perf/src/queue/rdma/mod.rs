@@ -8,6 +8,8 @@
 //! Source: NVMe RDMA transport 1.0 sections 3.1 (set-up), 3.2 (capsules), 3.3 (data).
 
 mod memory;
+#[cfg(test)]
+mod tests;
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -7,7 +7,6 @@ use wire::nvme::identify::{Cns, IdentifyController};
 
 use super::*;
 use crate::nvmf::events::MAX_WAITING;
-use crate::nvmf::target::Served;
 
 fn identify(cid: u16, sgl: Sgl) -> Sqe {
     let fields = Identify {

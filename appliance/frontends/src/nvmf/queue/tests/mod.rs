@@ -27,7 +27,7 @@ use crate::nvmf::outcome::Outcome;
 use crate::nvmf::plan::{DataPlace, Transfer};
 use crate::nvmf::port::CloseReason;
 use crate::nvmf::table::Refusal;
-use crate::nvmf::target::Target;
+use crate::nvmf::target::{Served, Target};
 use crate::nvmf::transport::Transport;
 use crate::options::{SubsystemOptions, TargetOptions, volume_nqn};
 use crate::reservation::Reservations;
@@ -255,7 +255,6 @@ impl HostEnd {
         queue.settled().await;
         queue.tell_end(CloseReason::PeerClosed);
         queue.hush(true);
-        use crate::nvmf::target::Served;
         queue.target.leave(queue.id());
     }
 }
