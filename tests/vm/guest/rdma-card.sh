@@ -39,4 +39,5 @@ cat /run/checks
 [ "$code" = 0 ] || die "a check failed"
 step "the device is taken away"
 need "removal" "$CHECKS" "$RDMA_ADDRESS:$PORT" removal
+cat /run/need.out
 await_equal "links" 0 20 links

@@ -97,19 +97,22 @@ impl CompletionQueue {
         })
     }
 
-    /// Takes the events there are, so that the descriptor is quiet again.
-    pub fn take_events(&self) {
+    /// Takes the events there are, so that the descriptor is quiet again. Gives their number.
+    pub fn take_events(&self) -> u32 {
+        let mut count = 0;
         let (mut queue, mut context) = (ptr::null_mut(), ptr::null_mut());
         // SAFETY: ours, and its descriptor does not block.
         while unsafe {
             (self.device.library().get_cq_event)(self.channel, &mut queue, &mut context)
         } == 0
         {
-            self.unacknowledged.set(self.unacknowledged.get() + 1);
+            count += 1;
         }
+        self.unacknowledged.set(self.unacknowledged.get() + count);
         if self.unacknowledged.get() >= EVENTS_AN_ACKNOWLEDGEMENT {
             self.acknowledge();
         }
+        count
     }
 
     fn acknowledge(&self) {

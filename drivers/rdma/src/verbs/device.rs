@@ -170,23 +170,21 @@ impl Device {
         async_fd(&self.context).try_clone_to_owned()
     }
 
-    /// Takes the news there is and tells all cores. Any core may: each event comes once.
-    pub fn spread_news(&self) {
-        let news = self.take_news();
+    /// Takes the news there is and tells all cores. Any core may: each event comes once. Gives how
+    /// many there were.
+    pub fn spread_news(&self) -> usize {
+        let all = self.take_news();
         let mut readers = lock(&self.readers);
         readers.retain(|reader| !reader.is_closed());
-        for (reader, news) in readers
-            .iter()
-            .flat_map(|r| news.iter().map(move |n| (r, n)))
-        {
-            if reader.try_send(*news).is_err() {
-                tracing::error!(
-                    device = self.name,
-                    ?news,
-                    "a core has missed news of a device"
-                );
+        for reader in readers.iter() {
+            for news in &all {
+                if reader.try_send(*news).is_err() {
+                    let device = self.name();
+                    tracing::error!(device, ?news, "a core has missed news of a device");
+                }
             }
         }
+        all.len()
     }
 
     fn take_news(&self) -> VecDeque<News> {

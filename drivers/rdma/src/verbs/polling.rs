@@ -54,7 +54,10 @@ async fn poll(queues: Rc<Queues>, descriptor: Descriptor) {
             queues.receives().set_quiet(true);
             wait(&queues, &descriptor).await;
             queues.receives().set_quiet(false);
-            queues.completions().take_events();
+            if queues.completions().take_events() == 0 {
+                // A device that was taken away says for ever that there is something.
+                sleep(PAUSE).await;
+            }
         }
         last = reactor::now();
     }
@@ -70,7 +73,10 @@ fn is_hot(last: Instant) -> bool {
 /// Takes news of the device and spreads them to all cores.
 async fn watch(queues: Rc<Queues>, descriptor: Descriptor) {
     while !queues.is_over() {
-        queues.device().spread_news();
+        if queues.device().spread_news() == 0 {
+            // Another core was faster, or the device was taken away.
+            sleep(PAUSE).await;
+        }
         wait(&queues, &descriptor).await;
     }
 }

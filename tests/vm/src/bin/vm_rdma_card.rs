@@ -303,6 +303,12 @@ async fn a_device_is_taken_away(bench: &Bench) {
     let address = bench.listener.address();
     let refused = within(bench.host.connect(address, b"", PAIR)).await;
     assert!(matches!(refused, Err(RdmaError::NoDevice { .. })));
+    // What is left of it costs next to nothing.
+    let turns = reactor::stats().turns.get();
+    reactor::time::sleep(Duration::from_secs(1)).await;
+    let turns = reactor::stats().turns.get() - turns;
+    println!("  {turns} turns in a second");
+    assert!(turns < 2000, "{turns} turns in a second");
 }
 
 async fn a_wildcard_address_listens(bench: &Bench) {
