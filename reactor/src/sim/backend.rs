@@ -11,7 +11,7 @@ use std::sync::PoisonError;
 
 use super::crash::CrashUnwind;
 use super::disk::{Disk, DiskOp, DiskOptions};
-use super::state::{Due, Graveyard, Happening, OpenFile, State};
+use super::state::{DiskBuffer, Due, Graveyard, Happening, OpenFile, State};
 use super::trace::{EventKind, FaultKind};
 use crate::backend::{Handle, Op, Outcome, SimBackend, SimHandle};
 use crate::buf::BufList;
@@ -255,7 +255,22 @@ fn is_aligned(list: &BufList) -> bool {
     })
 }
 
+/// Pieces of memory that are remembered at most.
+const FOLLOWED_MAX: usize = 1 << 16;
+
 impl State {
+    fn follow(&mut self, is_write: bool, list: &BufList) {
+        let Some(followed) = &mut self.followed else {
+            return;
+        };
+        let room = FOLLOWED_MAX.saturating_sub(followed.len());
+        followed.extend(list.iter().take(room).map(|buf| DiskBuffer {
+            is_write,
+            address: buf.as_ptr().addr(),
+            len_bytes: buf.len(),
+        }));
+    }
+
     fn submit(&mut self, waiter: (usize, OpKey), op: &mut Op) {
         match op {
             Op::Read {
@@ -264,6 +279,7 @@ impl State {
                 list,
                 skip,
             } => {
+                self.follow(false, list);
                 let len = list.len_bytes().saturating_sub(*skip);
                 let read = DiskOp::Read {
                     offset: *offset + *skip as u64,
@@ -277,6 +293,7 @@ impl State {
                 list,
                 skip,
             } => {
+                self.follow(true, list);
                 let data = gather(list, *skip);
                 let write = DiskOp::Write {
                     offset: *offset + *skip as u64,

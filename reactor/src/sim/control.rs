@@ -131,6 +131,13 @@ impl World {
         self.state.borrow_mut().net_drop_connections(a, b)
     }
 
+    /// Gives the pieces of memory that disks were given since the last call, as far as there is room
+    /// to remember them; the first call begins. A test of copies compares them with what a card moved.
+    pub fn take_disk_buffers(&mut self) -> Vec<DiskBuffer> {
+        let followed = &mut self.state.borrow_mut().followed;
+        followed.replace(Vec::new()).unwrap_or_default()
+    }
+
     /// Ends all faults by chance, everywhere, all partitions, and crashes still to come: the second
     /// phase of a test, in which the system has to recover. Damage already done stays.
     pub fn heal_all(&mut self) {

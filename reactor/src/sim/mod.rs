@@ -47,5 +47,6 @@ pub use handle::DiskHandle;
 pub use net::NetOptions;
 pub use options::{CoreOptions, CpuOptions, CrashOptions, WorldOptions};
 pub use prng::Prng;
+pub use state::DiskBuffer;
 pub use trace::{Event, EventKind, FaultKind, FaultRecord, TAIL_LEN};
 pub use world::{World, is_tearing_down};

@@ -112,6 +112,17 @@ pub(crate) struct OpenFile {
     pub(crate) read_only: bool,
 }
 
+/// A piece of memory that a disk was given to fill or to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskBuffer {
+    /// To write it, and not to fill it.
+    pub is_write: bool,
+    /// Where it lies.
+    pub address: usize,
+    /// How long it is.
+    pub len_bytes: usize,
+}
+
 pub(crate) struct State {
     pub(crate) seed: u64,
     pub(crate) options: WorldOptions,
@@ -130,6 +141,8 @@ pub(crate) struct State {
     /// One entry for each extra holder of a socket (a detached one has two for a while): it closes
     /// with the last.
     pub(crate) shared: Vec<u64>,
+    /// What disks were given to move, once somebody wants to know.
+    pub(crate) followed: Option<Vec<DiskBuffer>>,
     pub(crate) created_bytes: u64,
     pub(crate) crashes_total: u32,
     pub(crate) chance_crashes: u32,
@@ -157,6 +170,7 @@ impl State {
             tie_prng: root.fork(5),
             graveyard: Graveyard::default(),
             shared: Vec::new(),
+            followed: None,
             created_bytes: 0,
             crashes_total: 0,
             chance_crashes: 0,

@@ -97,22 +97,27 @@ rdma_volume() {
 rdma_end() {
     [ "$TARGET" = bedplate ] || return 0
     serve_no_more
-    equal "RDMA objects of an ended process" "$(resources)" "$(echo "$NO_RESOURCES")"
+    equal "RDMA objects of programs when none runs" "$(owned_by ' pid [0-9]+ ')" "$NOTHING"
     need "fsck" "$BEDPLATE" fsck "$(disk_of pool)"
 }
 
-# Kinds of objects that the kernel counts by their owner.
-RESOURCE_KINDS="pd cq mr qp cm_id srq"
-NO_RESOURCES="pd=0 cq=0 mr=0 qp=0 cm_id=0 srq=0"
-
 # How many objects of each kind the target has in the kernel, on one line.
 resources() {
-    owner=" pid $(cat /run/bedplate.pid 2>/dev/null) "
-    [ "$TARGET" = bedplate ] || owner=' comm \[nvmet_rdma\]'
+    if [ "$TARGET" = bedplate ]; then
+        # The kernel names the thread that made an object, and not its process.
+        threads=$(ls "/proc/$(cat /run/bedplate.pid)/task" | tr '\n' '|')
+        owned_by " pid (${threads%|}) "
+    else
+        owned_by ' comm \[nvmet_rdma\]'
+    fi
+}
+
+# owned_by PATTERN: the same of the owners that match, an extended regex.
+NOTHING="pd=0 cq=0 mr=0 qp=0 cm_id=0 srq=0"
+owned_by() {
     line=
-    for kind in $RESOURCE_KINDS; do
-        # Objects made before the program that owns them is known are of nobody, and no match.
-        count=$(rdma resource show "$kind" | sed 's/$/ /' | grep -c "$owner")
+    for kind in pd cq mr qp cm_id srq; do
+        count=$(rdma resource show "$kind" | sed 's/$/ /' | grep -Ec "$1")
         line="$line${line:+ }$kind=$count"
     done
     echo "$line"

@@ -144,6 +144,8 @@ count() { resources | tr ' ' '\n' | sed -n "s/^$1=//p"; }
 # What our process says of itself is what the kernel counts.
 agreement() {
     [ "$TARGET" = bedplate ] || return 0
+    # Of the steady host, which is connected.
+    at_least "queue pairs" "$(count qp)" 2
     await_equal "queue pairs in our status" "$(count qp)" 10 status queue_pairs
     await_equal "memory regions in our status" "$(count mr)" 10 status memory_regions
 }
@@ -156,7 +158,7 @@ connections() {
     status connections
 }
 
-memory_kib() { sed -n 's/^VmRSS: *\([0-9]*\) kB/\1/p' "/proc/$(cat /run/bedplate.pid)/status"; }
+memory_kib() { awk '$1 == "VmRSS:" { print $2 }' "/proc/$(cat /run/bedplate.pid)/status"; }
 
 rounds() {
     step "$ROUNDS connections that end under load"
@@ -189,6 +191,7 @@ rounds() {
     await_equal "what the target holds after the rounds" "$before" 20 everything
     agreement
     if [ "$TARGET" = bedplate ]; then
+        step "memory: $memory_before KiB before, $(memory_kib) KiB after"
         at_least "KiB of memory before, and what may come to it in the rounds" \
             $((memory_before + 4096)) "$(memory_kib)"
     fi

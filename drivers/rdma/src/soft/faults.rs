@@ -5,6 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use reactor::buf::Buf;
+
 use crate::error::WorkError;
 use crate::work::Work;
 
@@ -104,7 +106,22 @@ struct Inner {
     pairs: RefCell<Vec<Weak<Pair>>>,
     not_ready: Cell<u64>,
     struck: Cell<u64>,
+    followed: RefCell<Option<Vec<Moved>>>,
 }
+
+/// Memory of its user that a card moved bytes to or from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Into it: by a read, or with a message. Out of it otherwise.
+    pub is_in: bool,
+    /// Where it lies.
+    pub address: usize,
+    /// How long it is.
+    pub len_bytes: usize,
+}
+
+/// Pieces of memory that are remembered at most.
+const FOLLOWED_MAX: usize = 1 << 16;
 
 /// A hand on what goes wrong with one card; clones share it, and it may be changed at any time.
 /// By default nothing does.
@@ -174,6 +191,26 @@ impl Faults {
     pub fn run_dry(&self, number: u32, duration: Duration) {
         if let Some(pair) = self.pair(number) {
             pair.card.receives.run_dry(reactor::now() + duration);
+        }
+    }
+
+    /// Gives the memory that the card moved payload to or from since the last call, as far as there
+    /// is room to remember it; the first call begins. A test of copies compares it with what a disk
+    /// was given.
+    pub fn take_moved(&self) -> Vec<Moved> {
+        self.0.followed.replace(Some(Vec::new())).unwrap_or_default()
+    }
+
+    /// Payload is about to be moved, or has been.
+    pub(super) fn follow(&self, is_in: bool, buf: &Buf) {
+        if let Some(followed) = &mut *self.0.followed.borrow_mut()
+            && followed.len() < FOLLOWED_MAX
+        {
+            followed.push(Moved {
+                is_in,
+                address: buf.as_ptr().addr(),
+                len_bytes: buf.len(),
+            });
         }
     }
 

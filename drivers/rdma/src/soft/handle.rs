@@ -22,6 +22,11 @@ impl PairBackend for Handle {
         if queue.room() == 0 {
             return Err(PostError::Full(work));
         }
+        match &work {
+            Work::Read { into, .. } => pair.card.faults.follow(true, into),
+            Work::Write { data, .. } => pair.card.faults.follow(false, data),
+            Work::Send { .. } => {}
+        }
         let planned = pair.card.faults.plan(pair.number(), &work);
         queue.push(tag, work, planned).map_err(PostError::Full)
     }

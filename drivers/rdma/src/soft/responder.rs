@@ -154,7 +154,11 @@ impl Pair {
         {
             return self.refuse(Refusal::Invalid, WorkError::Local);
         }
-        self.complete(Completion::Received(arriving.finish()));
+        let received = arriving.finish();
+        if let Some(data) = &received.data {
+            self.card.faults.follow(true, data);
+        }
+        self.complete(Completion::Received(received));
         self.carried_out();
     }
 
