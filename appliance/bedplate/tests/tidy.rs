@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bedplate-config", &[]),
     ("bedplate-block", &["bedplate-reactor"]),
     ("bedplate-net", &["bedplate-reactor"]),
+    ("bedplate-rdma", &["bedplate-net", "bedplate-reactor"]),
     ("bedplate-store", &["bedplate-block", "bedplate-reactor"]),
     (
         "bedplate-volume",
@@ -22,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "bedplate-frontends",
         &[
             "bedplate-net",
+            "bedplate-rdma",
             "bedplate-reactor",
             "bedplate-volume",
             "bedplate-wire",
@@ -32,7 +34,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     // reactor is for the raw device beside it.
     (
         "bedplate-perf",
-        &["bedplate-host", "bedplate-reactor", "bedplate-wire"],
+        &[
+            "bedplate-host",
+            "bedplate-rdma",
+            "bedplate-reactor",
+            "bedplate-wire",
+        ],
     ),
 ];
 
