@@ -108,6 +108,14 @@ impl Default for RdmaOptions {
 }
 
 impl RdmaOptions {
+    /// Entries of the completion queue of a core that serves `connections` of the largest queue at
+    /// once: each has room for everything that it may post, so that the queue never overflows.
+    pub fn completion_entries(&self, connections: u32) -> u32 {
+        let each = crate::nvme_rdma::send_entries(u32::from(self.max_queue_entries));
+        self.receive_entries
+            .saturating_add(connections.saturating_mul(each))
+    }
+
     fn check(&self) -> Result<(), FrontendError> {
         let entries = u64::from(self.max_queue_entries);
         let least = u64::from(wire::rdma::ADMIN_QUEUE_ENTRIES);

@@ -6,6 +6,7 @@ mod common;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use common::rdma_world::{BLOCK_BYTES, host_card};
 use common::{VOLUME_BYTES, core_config, quick_options, start};
 use frontends::reservation::Reservations;
 use frontends::{SubsystemOptions, Target};
@@ -13,8 +14,6 @@ use host::rdma::{Controller, IoQueue, Options};
 use rdma::soft::Faults;
 use rdma::{Card, CardOptions};
 use reactor::cores::CoreConfig;
-
-const BLOCK_BYTES: usize = 4096;
 
 fn serve() -> common::Served {
     let main = async move || {
@@ -60,13 +59,7 @@ async fn flushes(io: &mut IoQueue) {
 }
 
 async fn connect(address: SocketAddr) -> (Controller, IoQueue) {
-    let options = CardOptions {
-        exposes_memory: true,
-        receive_data_bytes: 0,
-        receive_entries: 256,
-        ..CardOptions::default()
-    };
-    let card = Card::soft(options, Faults::default());
+    let card = host_card();
     let nqn = common::volume_nqn();
     let connected = Controller::connect(&card, address, &nqn, Options::default()).await;
     let mut controller = connected.expect("it connects");

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use common::rdma_world::{BLOCK_BYTES, SECOND, host_card};
 use frontends::reservation::Reservations;
 use frontends::{SubsystemOptions, Target, TargetOptions};
 use host::rdma::{Controller, IoQueue, Options};
@@ -21,8 +22,6 @@ use volume::{Engine, EngineOptions, VolumeSpec};
 
 const DISK: &str = "/dev/disk";
 const PORT: u16 = 4420;
-const SECOND: Duration = Duration::from_secs(1);
-const BLOCK_BYTES: usize = 4096;
 /// Blocks of each command: in the capsule, and by RDMA READ; within a cluster, a whole one, and more.
 const SIZES: [usize; 6] = [1, 2, 8, 16, 32, 64];
 /// First block of a command.
@@ -80,12 +79,7 @@ async fn serve(faults: Faults) {
 }
 
 async fn connect(server: SocketAddr) -> (Controller, IoQueue) {
-    let options = CardOptions {
-        exposes_memory: true,
-        receive_data_bytes: 0,
-        ..CardOptions::default()
-    };
-    let card = Card::soft(options, Faults::default());
+    let card = host_card();
     let nqn = common::volume_nqn();
     let connected = Controller::connect(&card, server, &nqn, Options::default()).await;
     let mut controller = connected.expect("it connects");

@@ -4,23 +4,18 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use frontends::reservation::Reservations;
-use frontends::{Directory, SubsystemOptions, Target, TargetOptions};
+use common::rdma_world::{BLOCK_BYTES, Core, Cores, SECOND, host_card, new_world, start_target};
 use host::rdma::{Controller, Options};
 use host::{HostError, HostOptions};
-use rdma::soft::{Faults, Rates};
-use rdma::{Card, CardOptions};
-use reactor::buf::BufPool;
-use reactor::sim::{Crash, World, WorldOptions};
+use rdma::Card;
+use rdma::soft::Rates;
+use reactor::sim::{Crash, World};
 use reactor::time::{sleep, timeout};
 
-const PORT: u16 = 4420;
-const SECOND: Duration = Duration::from_secs(1);
-const BLOCK_BYTES: usize = 4096;
 /// Blocks of one write: small ones go in the capsule, large ones by RDMA READ.
 const SIZES: [usize; 4] = [1, 2, 4, 64];
 
@@ -97,98 +92,12 @@ async fn session(card: &Card, server: SocketAddr, progress: &Progress) -> Result
 }
 
 async fn run_host(server: SocketAddr, progress: Rc<Progress>) {
-    let options = CardOptions {
-        exposes_memory: true,
-        receive_data_bytes: 0,
-        receive_entries: 256,
-        ..CardOptions::default()
-    };
-    let card = Card::soft(options, Faults::default());
+    let card = host_card();
     loop {
         // An end that the host cannot see (a half-open connection) shows as silence.
         let _ = timeout(4 * SECOND, session(&card, server, &progress)).await;
         sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// One core of the target.
-#[derive(Clone)]
-struct Core {
-    target: Target,
-    card: Card,
-    faults: Faults,
-    pool: BufPool,
-    /// What the card's receives hold of it.
-    posted_bytes: usize,
-}
-
-impl Core {
-    /// Nothing of any host is left.
-    fn is_idle(&self) -> bool {
-        self.target.connections().is_empty()
-            && self.target.away().is_empty()
-            && self.card.stats().queue_pairs == 0
-            && self.pool.in_use_bytes() == self.posted_bytes
-    }
-}
-
-type Cores = Rc<RefCell<Vec<Core>>>;
-
-fn options(directory: Directory) -> TargetOptions {
-    TargetOptions {
-        connect_timeout: 2 * SECOND,
-        stall_timeout: 2 * SECOND,
-        keep_alive_grace: SECOND,
-        directory,
-        ..TargetOptions::default()
-    }
-}
-
-/// Core 0 listens; the volume lives on the last core.
-fn start_target(world: &mut World, cores: usize) -> (SocketAddr, Cores) {
-    let address: IpAddr = world.node("target");
-    let shared = Cores::default();
-    let entered = shared.clone();
-    world.start_with("target", cores, move || {
-        let directory = Directory::new();
-        let entered = entered.clone();
-        move |core| {
-            let (directory, entered) = (directory.clone(), entered.clone());
-            async move {
-                let target = Target::new(options(directory)).expect("good options");
-                let faults = Faults::default();
-                let card_options = CardOptions {
-                    receive_entries: 64,
-                    ..CardOptions::default()
-                };
-                let card = Card::soft(card_options, faults.clone());
-                target.use_card(card.clone());
-                if core + 1 == cores {
-                    let volume = volume::testing::memory_volume(1000, BLOCK_BYTES as u32);
-                    let reservations = Reservations::load(volume.clone()).await;
-                    target
-                        .add_volume(volume, reservations, SubsystemOptions::default())
-                        .expect("the first");
-                }
-                if core == 0 {
-                    let any = SocketAddr::from(([0, 0, 0, 0], PORT));
-                    target.listen_rdma(any).await.expect("the port is free");
-                }
-                // The receives are posted by now.
-                sleep(Duration::from_millis(1)).await;
-                let pool = reactor::buf::pool();
-                entered.borrow_mut().push(Core {
-                    target,
-                    card,
-                    faults,
-                    posted_bytes: pool.in_use_bytes(),
-                    pool,
-                });
-                sleep(100_000 * SECOND).await;
-            }
-        }
-    });
-    (SocketAddr::new(address, PORT), shared)
 }
 
 /// What breaks in a run.
@@ -224,10 +133,7 @@ struct Run {
 
 impl Run {
     fn new(seed: u64, cores: usize) -> Self {
-        let mut options = WorldOptions::default();
-        // Spinning costs the simulator turns and finds nothing here.
-        options.core.spin = reactor::Spin::For(Duration::from_micros(3));
-        let mut world = World::new(seed, options);
+        let mut world = new_world(seed);
         let (server, cores) = start_target(&mut world, cores);
         let progress = Rc::new(Progress::default());
         let shared = progress.clone();

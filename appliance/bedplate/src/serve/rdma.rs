@@ -9,6 +9,10 @@ use frontends::RdmaOptions;
 
 const UNSERVED: &str = "[nvme_rdma] cannot be served on this machine";
 
+/// Connections of the largest queue that a core has room for, where the card's completion queues are
+/// that long; more of shorter queues. At 64 bytes a completion this takes 8 MiB of a core by default.
+const CONNECTIONS_A_CORE: u32 = 256;
+
 /// What the cards of all cores share.
 #[derive(Clone)]
 pub struct Shared {
@@ -25,6 +29,7 @@ impl Shared {
             options: CardOptions {
                 receive_entries: config.receive_entries,
                 receive_data_bytes: config.in_capsule.bytes() as u32,
+                completion_entries: options(config).completion_entries(CONNECTIONS_A_CORE),
                 ..CardOptions::default()
             },
         })

@@ -17,7 +17,7 @@ use wire::nvme::{Cqe, Sgl, Sqe, Status};
 use wire::rdma::CmAccept;
 
 use super::connection::{self, Connection, reason_of};
-use super::link::RdmaLink;
+use super::link::{RdmaLink, send_entries};
 use super::request::Asked;
 use crate::complaints::Complaint;
 use crate::nvmf::fabrics::{self, ConnectRequest};
@@ -112,7 +112,7 @@ async fn accept(
 ) -> Result<QueuePair, CloseReason> {
     let peer = incoming.peer();
     let options = PairOptions {
-        send_entries: RdmaLink::send_entries(u32::from(asked.entries)),
+        send_entries: send_entries(u32::from(asked.entries)),
         read_depth: READ_DEPTH,
     };
     let accepted = CmAccept::new(asked.entries);

@@ -19,6 +19,13 @@ use crate::nvmf::port::CloseReason;
 use crate::nvmf::queue::{Fetch, Link, Queue};
 use crate::nvmf::transport::Transport;
 
+/// Entries of the send queue that a queue of `entries` needs: for each command a fetch, or data and
+/// its response; and as many responses again, whose completions come later than the host's next
+/// command.
+pub(crate) const fn send_entries(entries: u32) -> u32 {
+    4 * entries + 8
+}
+
 /// Tag of all that is not a fetch.
 const NO_FETCH: u64 = u64::MAX;
 
@@ -81,13 +88,6 @@ impl RdmaLink {
             is_drained: Cell::new(false),
             is_over: Cell::new(false),
         }
-    }
-
-    /// Entries of the send queue that a queue of `entries` needs: for each command a fetch, or data
-    /// and its response; and as many responses again, whose completions come later than the host's
-    /// next command.
-    pub const fn send_entries(entries: u32) -> u32 {
-        4 * entries + 8
     }
 
     /// Returns when the connection is to end.

@@ -18,4 +18,5 @@ mod listener;
 mod request;
 
 pub(crate) use homes::Homes;
+pub(crate) use link::send_entries;
 pub use listener::RdmaListener;

@@ -6,6 +6,7 @@ pub mod host;
 pub mod initiator;
 pub mod iscsi_served;
 pub mod iscsi_world;
+pub mod rdma_world;
 pub mod sim_host;
 
 use std::future::Future;
