@@ -33,12 +33,13 @@ across() {
     need "$2 reads the odd pieces" cmp -n $((480 * 1024)) /run/data /run/got
 }
 
-# Both devices are busy at once, each on a range of its own.
+# Both devices are busy at once, each on a range of its own, with more in flight than there are
+# receives if those are few.
 at_once() {
     workers=
     for by in "$RDMA_DEV 64m" "$TCP_DEV 128m"; do
         fio --name=at-once --filename="${by% *}" --offset="${by#* }" --size=12m --direct=1 \
-            --ioengine=io_uring --iodepth=16 --rw=randwrite --bssplit=4k/50:32k/30:256k/20 \
+            --ioengine=io_uring --iodepth=60 --rw=randwrite --bssplit=4k/50:32k/30:256k/20 \
             --serialize_overlap=1 --verify=crc32c --verify_fatal=1 --output-format=terse \
             --aux-path=/run >"/run/fio.${by#* }" 2>&1 &
         workers="$workers $!"
@@ -67,6 +68,7 @@ both_transports_at_once() {
     across "$TCP_DEV" "$RDMA_DEV" 16
     step "both at work"
     at_once
+    step "messages that came again for want of a receive: $(card_counter rcvd_rnr_err)"
     deallocated "$RDMA_DEV" "$TCP_DEV" 0
     deallocated "$TCP_DEV" "$RDMA_DEV" 16
     detach "$RDMA_CTRL"
