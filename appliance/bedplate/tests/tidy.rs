@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bedplate-config", &[]),
     ("bedplate-block", &["bedplate-reactor"]),
     ("bedplate-net", &["bedplate-reactor"]),
+    ("bedplate-rdma", &["bedplate-net", "bedplate-reactor"]),
     ("bedplate-store", &["bedplate-block", "bedplate-reactor"]),
     (
         "bedplate-volume",
@@ -22,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "bedplate-frontends",
         &[
             "bedplate-net",
+            "bedplate-rdma",
             "bedplate-reactor",
             "bedplate-volume",
             "bedplate-wire",
@@ -32,7 +34,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     // reactor is for the raw device beside it.
     (
         "bedplate-perf",
-        &["bedplate-host", "bedplate-reactor", "bedplate-wire"],
+        &[
+            "bedplate-host",
+            "bedplate-rdma",
+            "bedplate-reactor",
+            "bedplate-wire",
+        ],
     ),
 ];
 
@@ -191,7 +198,7 @@ fn listed_files(list: &str) -> BTreeSet<String> {
 
 #[test]
 fn crates_outside_the_reactor_forbid_unsafe() {
-    let holds_unsafe = ["reactor/", "tests/allocations/"];
+    let holds_unsafe = ["reactor/", "drivers/rdma/", "tests/allocations/"];
     for (name, text) in sources() {
         let is_root = name.ends_with("src/lib.rs") || name.ends_with("src/main.rs");
         if is_root && !holds_unsafe.iter().any(|folder| name.starts_with(folder)) {

@@ -16,7 +16,7 @@ use rdma::soft::{Faults, Moved};
 use rdma::{Card, CardOptions};
 use reactor::sim::{Crash, DiskBuffer, DiskOptions, World, WorldOptions};
 use reactor::time::sleep;
-use store::PoolSpec;
+use volume::PoolSpec;
 use volume::{Engine, EngineOptions, VolumeSpec};
 
 const DISK: &str = "/dev/disk";

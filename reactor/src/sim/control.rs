@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::crash::Crash;
 use super::disk::{Disk, DiskOptions};
 use super::handle::DiskHandle;
+use super::state::DiskBuffer;
 use super::trace::{EventKind, FaultKind, FaultRecord};
 use super::world::World;
 use crate::CoreStats;

@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use common::*;
 use rdma::verbs::Registry;
-use rdma::{Access, Card, Completion, DetachedIncoming, Lost, RdmaError, WorkError};
+use rdma::{
+    Access, Card, Completion, DetachedIncoming, Done, Lost, QueuePair, RdmaError, Remote, WorkError,
+};
 use reactor::buf::{Buf, pool};
 use reactor::cores::{self, CoreConfig};
 use reactor::mailbox;
@@ -46,6 +48,7 @@ const CHECKS: &[(&str, Check)] = checks! {
     move_requests;
     moves_to_another_thread;
     a_wildcard_address_listens;
+    requests_take_nothing_from_the_heap;
     receives_wait_for_memory;
     cards_may_go_before_their_pairs;
     hundred_connections;
@@ -230,6 +233,74 @@ async fn moves_to_another_thread(bench: &Bench) {
     host.disconnect();
     assert_eq!(within(said.recv()).await, Some(42));
     other.join().expect("the other core ends");
+}
+
+/// A message, a read, a write and an answer, on both ends, after a warm-up. Some rounds begin with
+/// the core parked.
+async fn requests_take_nothing_from_the_heap(bench: &Bench) {
+    let ends = bench.ends().await;
+    let exposed = bench.host.expose(filled(8192, 1).await, Access::Read);
+    let exposed = exposed.expect("exposed");
+    let answering = reactor::spawn(answer(ends.target, exposed.remote()));
+    for round in 0..400 {
+        request(&ends.host, round).await;
+    }
+    let before = allocations::on_this_thread();
+    for round in 0..200 {
+        request(&ends.host, round).await;
+        if round % 20 == 0 {
+            reactor::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    let taken = allocations::on_this_thread() - before;
+    assert_eq!(taken, 0, "heap allocations in 200 requests");
+    ends.host.disconnect();
+    answering.await;
+}
+
+async fn request(pair: &QueuePair, round: u64) {
+    let mut message = pool().alloc(1000).await;
+    message.as_mut().fill(round as u8);
+    post(pair, round, send(message));
+    let (mut is_sent, mut is_answered) = (false, false);
+    while !(is_sent && is_answered) {
+        match pair.next().await.expect("the pair lives") {
+            Completion::Received(received) => {
+                assert_eq!(received.header[0], round as u8);
+                is_answered = true;
+            }
+            Completion::Done { .. } => is_sent = true,
+            Completion::Failed { error, .. } => panic!("{error}"),
+        }
+    }
+}
+
+/// Reads from the host's memory, writes to it, and answers, for each message.
+async fn answer(pair: QueuePair, remote: Remote) {
+    let mut round = 0;
+    while let Ok(completion) = pair.next().await {
+        match completion {
+            Completion::Received(received) => {
+                round = received.header[0];
+                pair.post(1, read(pool().alloc(4096).await, remote))
+                    .expect("room");
+            }
+            Completion::Done {
+                done: Done::Read(buf),
+                ..
+            } => {
+                let second = Remote {
+                    address: remote.address + 4096,
+                    key: remote.key,
+                };
+                pair.post(2, write(buf, second)).expect("room");
+                pair.post(3, inline(&[round; 16])).expect("room");
+            }
+            Completion::Done { .. } => {}
+            Completion::Failed { error, .. } => assert_eq!(error, WorkError::Flushed),
+        }
+        pair.kick();
+    }
 }
 
 /// With the pool empty the receives become fewer, and senders wait; with memory they come back.
