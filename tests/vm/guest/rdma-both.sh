@@ -2,6 +2,7 @@
 # One volume by both transports at once, each with a block device of its own, and hosts in user
 # space: what one writes the others read.
 #   PYTHON   folder with nvmeof and ibverbs
+#   PERF     path of bedplate-perf
 . "$(dirname "$0")/lib.sh"
 
 MIB=1048576
@@ -88,6 +89,19 @@ other_makes() {
     detach "$TCP_CTRL"
 }
 
+# Our own host checks what it reads, and stops when anything is wrong with a response.
+own_host() {
+    for load in "randread 4k 1" "randwrite 4k 16" "mix 64k 16" "write 1m 2"; do
+        step "bedplate-perf $load"
+        # shellcheck disable=SC2086
+        set -- $load
+        need "bedplate-perf" "$PERF" run --connect "rdma://$ADDRESS:$PORT/$NQN_PREFIX$VOL_512" \
+            --rw "$1" --bs "$2" --qd "$3" --span 32MiB --time 2s --ramp 0s --cores 1 --wait poll \
+            --verify
+    done
+    tail -n 12 "$NEED_OUT"
+}
+
 # A host that breaks rules loses its own connections, and the target nothing.
 bad_manners() {
     step "hosts without manners"
@@ -141,6 +155,7 @@ start
 both_transports_at_once
 other_makes
 equal "recoveries without a cause" "$(recoveries)" 0
+own_host
 bad_manners
 few_receives
 finish
