@@ -198,7 +198,10 @@ impl Faults {
     /// is room to remember it; the first call begins. A test of copies compares it with what a disk
     /// was given.
     pub fn take_moved(&self) -> Vec<Moved> {
-        self.0.followed.replace(Some(Vec::new())).unwrap_or_default()
+        self.0
+            .followed
+            .replace(Some(Vec::new()))
+            .unwrap_or_default()
     }
 
     /// Payload is about to be moved, or has been.
