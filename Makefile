@@ -30,6 +30,7 @@ run:
 build:
 	@$(call need,$(BUILD_PACKAGES))
 	$(CARGO) build --release --package bedplate
+	$(CARGO) build --release --package bedplate-perf
 
 ## Everything that must pass before a change lands; what takes longer is in test-long.
 test: test-tools lint build fuzz

@@ -8,6 +8,7 @@ CONTROL_SOCKET=/run/bedplate.sock
 
 # Disks, and the folder for results.
 start_inside() {
+    no_huge_pages
     need "virtio_blk" modprobe virtio_blk
     mkdir -p "$RESULTS"
     need "results" mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=none \

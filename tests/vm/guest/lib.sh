@@ -124,6 +124,11 @@ await_host() {
     done
 }
 
+# For every target in this guest: with huge pages in fio's buffers, host and target on one loopback
+# trip over the kernel's own check of copies (usercopy_abort below nvmet_tcp_io_work and below
+# tcp_recvmsg, seen on 6.1).
+no_huge_pages() { echo never >/sys/kernel/mm/transparent_hugepage/enabled; }
+
 # target_crash MILLISECONDS, target_restart: what inside.sh replaces for ours. A target of the kernel
 # does not die alone.
 target_crash() { nvmet_bounce; }

@@ -27,9 +27,7 @@ nvmet_null_blk() {
 }
 
 nvmet_load() {
-    # With huge pages in fio's buffers, host and target on one loopback trip over the kernel's own
-    # check of copies (usercopy_abort below nvmet_tcp_io_work, seen on 6.1).
-    echo never >/sys/kernel/mm/transparent_hugepage/enabled
+    no_huge_pages
     modprobe configfs 2>/dev/null
     mount -t configfs none /sys/kernel/config 2>/dev/null
     modprobe -a nvmet nvmet-tcp || die "this kernel has no nvmet"

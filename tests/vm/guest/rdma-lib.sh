@@ -7,6 +7,7 @@
 # Arguments beside those of lib.sh and inside.sh:
 #   MTU     of the network below; 9000 makes RoCE packets of 4096 bytes, 1500 of 1024
 #   CORES   [reactor] cores of bedplate, with commas between them
+#   QUEUE_DEPTH RECEIVES   [nvme_rdma] queue_depth and receive_entries, if not the defaults
 # shellcheck disable=SC1091
 . "$GUEST_DIR/inside.sh"
 
@@ -15,7 +16,7 @@ RDMA_ADDRESS=10.9.0.1
 # The same number for both: RDMA's ports are not TCP's.
 PORT=4420
 TCP_PORT=4420
-# How many hosts there are that the list of VOL_CLOSED names: one, and not this one.
+# The one host that may use VOL_CLOSED.
 OTHER_HOST_NQN=nqn.2014-08.org.nvmexpress:uuid:11111111-2222-4333-8444-555555555555
 
 rdma_start() {
@@ -83,6 +84,8 @@ rdma_configuration() {
     printf 'allow_hosts = ["%s"]\n' "$OTHER_HOST_NQN"
     printf '[nvme_tcp]\nlisten = ["%s:%s"]\n' "$RDMA_ADDRESS" "$TCP_PORT"
     printf '[nvme_rdma]\nlisten = ["%s:%s"]\n' "$RDMA_ADDRESS" "$PORT"
+    [ -z "$QUEUE_DEPTH" ] || echo "queue_depth = $QUEUE_DEPTH"
+    [ -z "$RECEIVES" ] || echo "receive_entries = $RECEIVES"
     printf '[control]\nsocket = "%s"\n' "$CONTROL_SOCKET"
 }
 
@@ -99,7 +102,14 @@ rdma_end() {
     serve_no_more
     equal "RDMA objects of programs when none runs" "$(owned_by ' pid [0-9]+ ')" "$NOTHING"
     need "fsck" "$BEDPLATE" fsck "$(disk_of pool)"
+    if grep -E ' ERROR |panicked' "$SERVE_LOG"; then
+        die "bedplate wrote of errors"
+    fi
 }
+
+# card_counter NAME: what the card has counted of both ends, such as rcvd_rnr_err: messages that found
+# no receive and came again.
+card_counter() { cat "/sys/class/infiniband/$RDMA_LINK/ports/1/hw_counters/$1"; }
 
 # How many objects of each kind the target has in the kernel, on one line.
 resources() {

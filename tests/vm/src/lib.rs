@@ -30,6 +30,7 @@ mod vm;
 
 pub use console::{Console, ConsoleEvent};
 pub use error::{Error, Result};
+pub use paths::bedplate_perf;
 pub use session::{Kind, Session};
 pub use target::{Iscsi, Target, Volume};
 pub use vm::{Disk, Hardware, Vm, python_packages};

@@ -64,6 +64,17 @@ pub(crate) fn bedplate() -> Result<PathBuf> {
     )
 }
 
+/// The program `bedplate-perf`, beside the `bedplate` that is tested.
+///
+/// # Errors
+/// When it is not there.
+pub fn bedplate_perf() -> Result<PathBuf> {
+    exists(
+        bedplate()?.with_file_name("bedplate-perf"),
+        "build it beside bedplate (cargo build --release -p bedplate-perf)",
+    )
+}
+
 fn exists(path: PathBuf, remedy: &str) -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path);

@@ -29,7 +29,8 @@ fn nothing_acknowledged_is_lost_over_kills_of_the_target() {
 
 #[test]
 fn nothing_acknowledged_by_rdma_is_lost_either() {
-    let session = Session::start_rdma("rdma-crash", "crash", &[writer()], LIMIT).unwrap();
+    let extra = [writer(), "CORES=0,1".to_owned()];
+    let session = Session::start_rdma("rdma-crash", "crash", &extra, LIMIT).unwrap();
     survive_kills(session);
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use vm_tests::{Session, python_packages};
+use vm_tests::{Session, bedplate_perf, python_packages};
 
 /// For one script, on a machine that is busy with other tests as well.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -28,8 +28,9 @@ fn fio_finds_every_block_as_it_was_written() {
 #[test]
 fn one_volume_serves_both_transports_and_hosts_of_other_makes() {
     let python = format!("PYTHON={}", python_packages().unwrap().display());
+    let perf = format!("PERF={}", bedplate_perf().unwrap().display());
     // Two cores: connections that are served away from the home of their volume.
-    let extra = [python, "CORES=0,1".to_owned()];
+    let extra = [python, perf, "CORES=0,1".to_owned()];
     let session = Session::start_rdma("rdma-both", "rdma-both", &extra, LIMIT).unwrap();
     session.finish(LIMIT).unwrap();
 }
