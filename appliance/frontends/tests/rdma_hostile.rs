@@ -27,6 +27,8 @@ where
 {
     let mut world = new_world(11);
     let (server, cores) = start_target(&mut world, 1);
+    // What the target holds before any host came is counted first.
+    world.run_for(SECOND / 100);
     let (is_done, rounds) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0_u64)));
     let (done, counted, main) = (is_done.clone(), rounds.clone(), Rc::new(main));
     world.start("good", 1, move |_| good_host(server, counted.clone()));
@@ -67,6 +69,13 @@ async fn connect(card: &Card, server: SocketAddr) -> (Controller, IoQueue) {
     controller.set_queue_count(2).await.expect("two queues");
     let io = controller.io_queue(1).await.expect("it connects");
     (controller, io)
+}
+
+/// A queue pair for an admin queue, over which nothing was said yet.
+async fn open(card: &Card, server: SocketAddr) -> Queue {
+    let (request, options) = (request(|_| {}), Options::default());
+    let opened = Queue::open(card, server, &request, &options).await;
+    opened.expect("it stands")
 }
 
 fn request(change: impl FnOnce(&mut CmRequest)) -> CmRequest {
@@ -123,13 +132,7 @@ fn wrong_private_data_is_refused_with_its_status() {
 #[test]
 fn who_never_sends_connect_is_sent_away() {
     run(|server, card| async move {
-        let opened = Queue::open(
-            &card,
-            server,
-            &CmRequest::new(0, 32, 0),
-            &Options::default(),
-        );
-        let mut queue = opened.await.expect("it stands");
+        let mut queue = open(&card, server).await;
         queue.wait_lost().await.expect("it ends");
     });
 }
@@ -137,13 +140,7 @@ fn who_never_sends_connect_is_sent_away() {
 #[test]
 fn a_message_that_is_no_capsule_ends_its_connection() {
     run(|server, card| async move {
-        let opened = Queue::open(
-            &card,
-            server,
-            &CmRequest::new(0, 32, 0),
-            &Options::default(),
-        );
-        let mut queue = opened.await.expect("it stands");
+        let mut queue = open(&card, server).await;
         queue.send_message(&[1; 10]).await.expect("it leaves");
         queue.wait_lost().await.expect("it ends before Connect");
         let (_controller, mut io) = connect(&card, server).await;
@@ -155,13 +152,7 @@ fn a_message_that_is_no_capsule_ends_its_connection() {
 #[test]
 fn only_a_connect_may_come_first() {
     run(|server, card| async move {
-        let opened = Queue::open(
-            &card,
-            server,
-            &CmRequest::new(0, 32, 0),
-            &Options::default(),
-        );
-        let mut queue = opened.await.expect("it stands");
+        let mut queue = open(&card, server).await;
         let status = answer(&mut queue, Sqe::flush(3, 1), &[]).await;
         assert_eq!(status, Status::COMMAND_SEQUENCE_ERROR);
     });

@@ -68,14 +68,19 @@ async fn connect(address: SocketAddr) -> (Controller, IoQueue) {
     (controller, io)
 }
 
-/// Allocations of the target while `work` runs on the host's core.
+/// Allocations of the target while `work` runs on the host's core, the least of three times: a queue
+/// of the simulated card that has grown to what the timing of this run needs grows no more.
 macro_rules! allocations_of {
     ($served:expr, $work:expr) => {{
-        let first = $served.allocations();
-        let second = $served.allocations();
-        let asking = second - first;
-        $work.await;
-        $served.allocations() - second - asking
+        let mut least = u64::MAX;
+        for _ in 0..3 {
+            let first = $served.allocations();
+            let second = $served.allocations();
+            let asking = second - first;
+            $work.await;
+            least = least.min($served.allocations() - second - asking);
+        }
+        least
     }};
 }
 

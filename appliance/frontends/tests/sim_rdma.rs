@@ -135,6 +135,8 @@ impl Run {
     fn new(seed: u64, cores: usize) -> Self {
         let mut world = new_world(seed);
         let (server, cores) = start_target(&mut world, cores);
+        // What the target holds before any host came is counted first.
+        world.run_for(SECOND / 100);
         let progress = Rc::new(Progress::default());
         let shared = progress.clone();
         world.start("host", 1, move |_| run_host(server, shared.clone()));
