@@ -264,6 +264,7 @@ fn remote(sqe: &Sqe) -> Option<(Remote, Option<u32>)> {
 
 impl Link for RdmaLink {
     const TRANSPORT: Transport = Transport::Rdma;
+    const READS_HOST_MEMORY: bool = true;
 
     fn fetch(queue: &Rc<Queue<Self>>, fetch: Fetch) {
         let (sqe, buf) = {

@@ -6,7 +6,7 @@
 
 use reactor::buf::Buf;
 use rustc_hash::FxHashMap;
-use wire::nvme::Sqe;
+use wire::nvme::{Sqe, Status};
 
 use crate::nvmf::io::IoCommand;
 
@@ -53,6 +53,8 @@ pub struct Slot {
     pub received_bytes: u32,
     /// Data came but its digest was wrong.
     pub damaged: bool,
+    /// It has failed, and is answered so when its data has come.
+    pub failed: Option<Status>,
     /// The other half of a fused pair.
     pub partner: Option<u16>,
     /// When the current wait for the host's data began or last made progress.
@@ -253,6 +255,7 @@ impl Slot {
             expected_bytes: 0,
             received_bytes: 0,
             damaged: false,
+            failed: None,
             partner: None,
             progress: reactor::Instant::from_nanos(0),
             serial,

@@ -18,10 +18,14 @@ impl<L: Link> Queue<L> {
         }
     }
 
-    fn fail_one(&self, index: u16, status: Status) {
+    pub(super) fn fail_one(&self, index: u16, status: Status) {
         let (sqe, sqhd) = {
             let mut table = self.table.borrow_mut();
             let slot = table.slot_mut(index);
+            if L::READS_HOST_MEMORY && slot.phase == Phase::Receiving {
+                slot.failed = slot.failed.or(Some(status));
+                return;
+            }
             let charged = slot.phase != Phase::Queued;
             if charged {
                 self.discharge(slot.held_bytes);
@@ -49,12 +53,20 @@ impl<L: Link> Queue<L> {
         }
     }
 
-    /// Abort: true when the command is answered as aborted. In the volume it may have happened,
+    /// Abort: true when the command is answered as aborted, now or when the host's memory is no longer
+    /// read. In the volume it may have happened,
     /// but nothing that the host sends from now on is overtaken by it.
     pub fn abort_command(&self, cid: u16) -> bool {
         let found = self.table.borrow().find(cid);
         let Some(index) = found else { return false };
-        let phase = self.table.borrow().slot(index).phase;
+        let phase = {
+            let table = self.table.borrow();
+            let slot = table.slot(index);
+            if slot.failed.is_some() {
+                return false;
+            }
+            slot.phase
+        };
         match phase {
             Phase::Queued | Phase::Receiving | Phase::Held => {
                 self.forget_first(index);

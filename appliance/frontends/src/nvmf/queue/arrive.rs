@@ -101,6 +101,11 @@ impl<L: Link> Queue<L> {
             let mut table = self.table.borrow_mut();
             let slot = table.slot_mut(index);
             let is_wanted = slot.phase == Phase::Receiving;
+            if let Some(status) = slot.failed.take() {
+                slot.phase = Phase::Held;
+                drop(table);
+                return self.fail_one(index, status);
+            }
             if is_wanted {
                 slot.data = buf;
             } else {

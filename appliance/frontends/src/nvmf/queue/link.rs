@@ -67,6 +67,10 @@ pub(crate) trait Link: Sized + 'static {
         true
     }
 
+    /// Whether a fetch uses the host's memory until it ends. A command is then not answered before,
+    /// since its host takes the memory back with the answer.
+    const READS_HOST_MEMORY: bool = false;
+
     /// Whether it can go from core to core at all.
     const CAN_MOVE: bool = false;
 

@@ -95,9 +95,9 @@ fn io_of_a_queue_away_and_its_abort() {
         let buf = io_queue.take_buffer(late);
         let abort = Abort { sqid: 1, cid: 2 }.encode(7);
         assert_eq!(admin.run(abort).await.cqe.dw0() & Abort::NOT_ABORTED, 0);
+        io_queue.queue.fetched(late.index, late.serial, buf, true);
         let aborted = io_queue.answer(2).await.cqe.status().code();
         assert_eq!(aborted, Status::ABORTED_BY_REQUEST);
-        io_queue.queue.fetched(late.index, late.serial, buf, true);
         let read = io_queue.run(io(NvmOpcode::READ, 3, 5, keyed(BLOCK))).await;
         let data = read.data.expect("a read has data");
         assert!(data.iter().all(|byte| *byte == 0xc3), "the first write's");

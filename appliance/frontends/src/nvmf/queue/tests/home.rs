@@ -80,21 +80,29 @@ fn a_fetch_that_fails_or_comes_too_late_changes_nothing_else() {
         queue.fetched(fetch.index, fetch.serial, buf, false);
         let failed = io_queue.answer(1).await.cqe.status().code();
         assert_eq!(failed, Status::TRANSIENT_TRANSPORT_ERROR);
-        // It is aborted while the data is on the way.
+        // It is aborted while its data is read from the host, and answered when that is over.
         io_queue.send(write(2), None).expect("there is room");
         let late = io_queue.fetch().await;
         let buf = io_queue.take_buffer(late);
         assert!(queue.abort_command(2));
+        assert!(!queue.abort_command(2), "it is aborted already");
+        assert!(
+            queue.link.answers.borrow().is_empty(),
+            "its memory is in use"
+        );
+        let again = io_queue.status(write(2)).await;
+        assert_eq!(again, Status::COMMAND_ID_CONFLICT, "and its identifier");
+        queue.fetched(late.index, late.serial, buf, true);
         let aborted = io_queue.answer(2).await.cqe.status().code();
         assert_eq!(aborted, Status::ABORTED_BY_REQUEST);
-        // The host may use its whole queue again: the slot that still drains is used for it.
+        // Its slot is used again, and what still comes for the last use does nothing.
         for cid in 10..18 {
             io_queue.send(write(cid), None).expect("there is room");
         }
         let fetches: Vec<Fetch> = queue.link.fetches.take().into();
         let same = fetches.iter().find(|fetch| fetch.index == late.index);
         assert_ne!(same.expect("all slots are used").serial, late.serial);
-        queue.fetched(late.index, late.serial, buf, true);
+        queue.fetched(late.index, late.serial, None, true);
         assert!(queue.link.answers.borrow().is_empty(), "nothing happened");
         for fetch in fetches {
             io_queue.fill(fetch, 1);

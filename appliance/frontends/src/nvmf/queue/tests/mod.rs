@@ -56,6 +56,7 @@ struct Fake {
 
 impl Link for Fake {
     const TRANSPORT: Transport = Transport::Rdma;
+    const READS_HOST_MEMORY: bool = true;
 
     fn fetch(queue: &Rc<Queue<Self>>, fetch: Fetch) {
         queue.link.fetches.borrow_mut().push_back(fetch);
