@@ -69,20 +69,35 @@ CONF
     done
 }
 
-# await_active DISK: until the map sends what it gets to DISK.
-await_active() {
+# is_active DISK: waits until the map sends what it gets to DISK, 10 s at most.
+is_active() {
     major_minor=$(cat "/sys/block/$1/dev")
     waited=0
     # Of `dmsetup status`: groups with their state (A: in use), each with its paths.
     until dmsetup status unit | grep -q " A 0 1 2 $major_minor "; do
-        [ "$waited" -lt 150 ] || {
+        [ "$waited" -lt 50 ] || return 1
+        sleep 0.2
+        waited=$((waited + 1))
+    done
+}
+
+# arrange DISK SENDER GROUP STATE [GROUP STATE]: sets states through SENDER until DISK is in use. The
+# host sets states by itself when it changes groups, and may do so right after us: ours are said again.
+arrange() {
+    disk=$1
+    shift
+    tries=0
+    while :; do
+        set_state "$1" "$2" "$3"
+        [ $# -lt 5 ] || set_state "$1" "$4" "$5"
+        is_active "$disk" && return
+        tries=$((tries + 1))
+        [ "$tries" -lt 5 ] || {
             dmsetup status unit
             multipathd show topology
             cat /run/multipathd.log
-            die "$1 is not in use"
+            die "$disk is not in use"
         }
-        sleep 0.2
-        waited=$((waited + 1))
     done
 }
 
@@ -100,18 +115,13 @@ alua() {
     step "ALUA states and where writes go"
     need "report" sg_rtpg --decode "/dev/$DISK_1"
     equal "groups" "$(grep -c 'target port group id' /run/need.out)" 2
-    set_state "$DISK_1" 1 optimized
-    set_state "$DISK_1" 2 nonoptimized
-    await_active "$DISK_1"
+    arrange "$DISK_1" "$DISK_1" 1 optimized 2 nonoptimized
     writes_go_to "group 1 optimized, 2 non-optimized" "$DISK_1" "$DISK_2"
 
-    set_state "$DISK_1" 2 optimized
-    set_state "$DISK_1" 1 nonoptimized
-    await_active "$DISK_2"
+    arrange "$DISK_2" "$DISK_1" 2 optimized 1 nonoptimized
     writes_go_to "group 2 optimized, 1 non-optimized" "$DISK_2" "$DISK_1"
 
-    set_state "$DISK_2" 1 standby
-    await_active "$DISK_2"
+    arrange "$DISK_2" "$DISK_2" 1 standby
     writes_go_to "group 1 standby" "$DISK_2" "$DISK_1"
     refuse "write by a group in standby" "standby|not ready" try_write "$DISK_1"
 
@@ -122,7 +132,7 @@ alua() {
     set_state "$DISK_2" 1 optimized
     set_state "$DISK_2" 2 standby
     wait $load || die "writes failed while the groups changed: $(cat /run/load.out)"
-    await_active "$DISK_1"
+    arrange "$DISK_1" "$DISK_1" 1 optimized 2 standby
     writes_go_to "group 2 standby" "$DISK_1" "$DISK_2"
     set_state "$DISK_1" 2 optimized
 }
