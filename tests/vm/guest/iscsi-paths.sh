@@ -132,7 +132,7 @@ alua() {
     set_state "$DISK_2" 1 optimized
     set_state "$DISK_2" 2 standby
     wait $load || die "writes failed while the groups changed: $(cat /run/load.out)"
-    arrange "$DISK_1" "$DISK_1" 1 optimized 2 standby
+    is_active "$DISK_1" || arrange "$DISK_1" "$DISK_1" 1 optimized 2 standby
     writes_go_to "group 2 standby" "$DISK_1" "$DISK_2"
     set_state "$DISK_1" 2 optimized
 }
