@@ -9,15 +9,15 @@ use std::rc::Rc;
 
 use rdma::{
     Completion, Done, HEADER_BYTES, Incoming, Inline, PairOptions, Payload, QueuePair, Received,
-    Remote, Work,
+    Work,
 };
 use reactor::buf::Buf;
 use wire::fabrics::connect::ConnectData;
-use wire::nvme::{Cqe, Sgl, Sqe, Status};
+use wire::nvme::{Cqe, Sqe, Status};
 use wire::rdma::CmAccept;
 
 use super::connection::{self, Connection, reason_of};
-use super::link::{RdmaLink, send_entries};
+use super::link::{RdmaLink, remote, send_entries};
 use super::request::Asked;
 use crate::complaints::Complaint;
 use crate::nvmf::fabrics::{self, ConnectRequest};
@@ -197,11 +197,10 @@ impl Guest<'_> {
     }
 
     async fn read_data(&self, sqe: &Sqe) -> Result<Buf, CloseReason> {
-        let Ok(Sgl::Keyed { address, key, .. }) = sqe.sgl() else {
+        let Some((from, _)) = remote(sqe) else {
             return Err(CloseReason::ProtocolError);
         };
         let into = reactor::buf::alloc(ConnectData::SIZE).await;
-        let from = Remote { address, key };
         self.post(Work::Read { into, from })?;
         loop {
             match self.pair.next().await.map_err(reason_of)? {
@@ -244,14 +243,7 @@ impl Guest<'_> {
     fn respond(&self, sqe: &Sqe, outcome: Outcome) -> Result<(), CloseReason> {
         let cqe = Cqe::new(sqe.cid.get(), self.sqhd, outcome.status, outcome.result);
         let inline = Inline::new(cqe.as_wire()).ok_or(CloseReason::ProtocolError)?;
-        let invalidate = match sqe.sgl() {
-            Ok(Sgl::Keyed {
-                key,
-                invalidate: true,
-                ..
-            }) => Some(key),
-            _ => None,
-        };
+        let invalidate = remote(sqe).and_then(|(_, invalidate)| invalidate);
         self.post(Work::Send {
             payload: Payload::Inline(inline),
             invalidate,

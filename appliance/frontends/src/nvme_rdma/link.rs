@@ -250,7 +250,7 @@ pub(crate) fn fetched_slot(tag: u64) -> Option<(u16, u32)> {
 }
 
 /// Where a command's host memory is, and the key to forget with the response.
-fn remote(sqe: &Sqe) -> Option<(Remote, Option<u32>)> {
+pub(super) fn remote(sqe: &Sqe) -> Option<(Remote, Option<u32>)> {
     match sqe.sgl() {
         Ok(Sgl::Keyed {
             address,

@@ -1,13 +1,11 @@
 //! Takes requests to connect on one address.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use reactor::sync::Notify;
-
 use super::request;
+use crate::closing::Closing;
 use crate::complaints::Complaint;
 use crate::nvmf::target::Target;
 
@@ -18,16 +16,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct RdmaListener {
     address: SocketAddr,
-    closed: Cell<bool>,
-    closing: Notify,
+    closing: Closing,
 }
 
 impl RdmaListener {
     pub(crate) fn open(target: Target, listener: rdma::Listener) -> Rc<Self> {
         let this = Rc::new(Self {
             address: listener.address(),
-            closed: Cell::new(false),
-            closing: Notify::new(),
+            closing: Closing::default(),
         });
         // The task keeps the listener: it stays open until it is closed.
         drop(reactor::spawn(accept_loop(
@@ -45,22 +41,20 @@ impl RdmaListener {
 
     /// Stops accepting. Connections there are stay.
     pub fn close(&self) {
-        self.closed.set(true);
-        self.closing.notify_all();
+        self.closing.begin();
     }
 }
 
 async fn accept_loop(target: Target, listener: rdma::Listener, this: Rc<RdmaListener>) {
-    while !this.closed.get() {
-        match net::first(listener.accept(), this.closing.notified()).await {
-            Some(Ok(incoming)) => request::arrive(&target, incoming),
-            Some(Err(error)) => {
+    while let Some(accepted) = this.closing.until(listener.accept()).await {
+        match accepted {
+            Ok(incoming) => request::arrive(&target, incoming),
+            Err(error) => {
                 target.complaints().about(Complaint::Accept, || {
                     tracing::warn!(address = %this.address, %error, "accept over RDMA failed");
                 });
                 reactor::time::sleep(PAUSE).await;
             }
-            None => {}
         }
     }
 }
