@@ -1,13 +1,12 @@
 //! Accepts connections on one address.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::net::{BoundSocket, TcpListener, TcpStream};
-use reactor::sync::Notify;
 
+use crate::closing::Closing;
 use crate::complaints::{Complaint, Complaints};
 use crate::error::FrontendError;
 
@@ -26,8 +25,7 @@ pub(crate) trait Acceptor: 'static {
 #[derive(Debug)]
 pub struct Listener {
     address: SocketAddr,
-    closed: Cell<bool>,
-    closing: Notify,
+    closing: Closing,
 }
 
 impl Listener {
@@ -41,8 +39,7 @@ impl Listener {
             .map_err(|error| FrontendError::Listen { address, error })?;
         let listener = Rc::new(Self {
             address,
-            closed: Cell::new(false),
-            closing: Notify::new(),
+            closing: Closing::default(),
         });
         // The task keeps the listener: it stays open until it is closed.
         drop(reactor::spawn(accept_loop(
@@ -60,23 +57,20 @@ impl Listener {
 
     /// Stops accepting. Connections there are stay.
     pub fn close(&self) {
-        self.closed.set(true);
-        self.closing.notify_all();
+        self.closing.begin();
     }
 }
 
 async fn accept_loop(acceptor: impl Acceptor, socket: TcpListener, listener: Rc<Listener>) {
-    while !listener.closed.get() {
-        let accepted = net::first(socket.accept(), listener.closing.notified()).await;
+    while let Some(accepted) = listener.closing.until(socket.accept()).await {
         match accepted {
-            Some(Ok((stream, peer))) => acceptor.accept(stream, peer),
-            Some(Err(error)) => {
+            Ok((stream, peer)) => acceptor.accept(stream, peer),
+            Err(error) => {
                 acceptor.complaints().about(Complaint::Accept, || {
                     tracing::warn!(address = %listener.address, %error, "accept failed");
                 });
                 reactor::time::sleep(ACCEPT_PAUSE).await;
             }
-            None => {}
         }
     }
 }
