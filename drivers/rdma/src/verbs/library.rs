@@ -18,10 +18,18 @@ use crate::RdmaError;
 const VERBS: &str = "libibverbs.so.1";
 const MANAGER: &str = "librdmacm.so.1";
 
-/// Why a library is not there.
-struct Missing {
-    library: &'static str,
-    reason: String,
+/// A library that is not there, or is not what it should be.
+#[derive(Clone, Debug)]
+pub struct MissingLibrary {
+    /// Its file name.
+    pub library: &'static str,
+    /// What the loader said.
+    pub reason: String,
+}
+
+/// Loads both libraries, for good. Errors: the first that cannot be, at each call the same.
+pub fn load_libraries() -> Result<(), MissingLibrary> {
+    Library::loaded().map(drop).map_err(Clone::clone)
 }
 
 macro_rules! library {
@@ -31,7 +39,7 @@ macro_rules! library {
             $($(pub $name: unsafe extern "C" fn($($arg),*) $(-> $out)?,)*)*
         }
 
-        fn load() -> Result<Library, Missing> {
+        fn load() -> Result<Library, MissingLibrary> {
             $(
                 let file = open($file)?;
                 // SAFETY: the symbols below are functions of these types in every version of the
@@ -99,12 +107,16 @@ library! {
 impl Library {
     /// The libraries, loaded at the first call. Errors: `NoLibrary`, at each call the same.
     pub fn get() -> Result<&'static Library, RdmaError> {
-        static LIBRARY: OnceLock<Result<Library, Missing>> = OnceLock::new();
-        LIBRARY.get_or_init(load).as_ref().map_err(Missing::error)
+        Self::loaded().map_err(MissingLibrary::error)
+    }
+
+    fn loaded() -> Result<&'static Library, &'static MissingLibrary> {
+        static LIBRARY: OnceLock<Result<Library, MissingLibrary>> = OnceLock::new();
+        LIBRARY.get_or_init(load).as_ref()
     }
 }
 
-impl Missing {
+impl MissingLibrary {
     fn error(&self) -> RdmaError {
         RdmaError::NoLibrary {
             library: self.library,
@@ -114,23 +126,27 @@ impl Missing {
 }
 
 /// Loads a library for good.
-fn open(library: &'static str) -> Result<*mut c_void, Missing> {
+fn open(library: &'static str) -> Result<*mut c_void, MissingLibrary> {
     let name = std::ffi::CString::new(library).unwrap_or_default();
     // SAFETY: a name that ends with a zero. What the library runs when it is loaded is its own.
     let file = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
     if file.is_null() {
         let reason = loader_error();
-        return Err(Missing { library, reason });
+        return Err(MissingLibrary { library, reason });
     }
     Ok(file)
 }
 
-fn symbol(file: *mut c_void, library: &'static str, name: &CStr) -> Result<*mut c_void, Missing> {
+fn symbol(
+    file: *mut c_void,
+    library: &'static str,
+    name: &CStr,
+) -> Result<*mut c_void, MissingLibrary> {
     // SAFETY: `file` is a library that stays loaded, `name` ends with a zero.
     let found = unsafe { libc::dlsym(file, name.as_ptr()) };
     if found.is_null() {
         let reason = format!("it has no {}", name.to_string_lossy());
-        return Err(Missing { library, reason });
+        return Err(MissingLibrary { library, reason });
     }
     Ok(found)
 }

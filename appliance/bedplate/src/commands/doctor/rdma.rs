@@ -7,16 +7,12 @@ use std::path::{Path, PathBuf};
 
 use config::{ByteSize, Config, NvmeRdmaConfig, limits};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use rdma::verbs::{MissingLibrary, load_libraries};
 
 use super::rdma_ports::{Gid, Port, network_mtu, ports, roce_mtu};
 use super::{Check, Verdict};
 use crate::output::bytes;
 
-/// User-space libraries that are opened at run time, and what installs them on Debian.
-const LIBRARIES: [(&str, &str); 2] = [
-    ("libibverbs.so.1", "libibverbs1"),
-    ("librdmacm.so.1", "librdmacm1"),
-];
 /// CAP_IPC_LOCK, with which the limit of locked memory does not count.
 const CAP_IPC_LOCK: u32 = 14;
 /// Network MTU from which RDMA packets have their largest size.
@@ -29,6 +25,8 @@ pub struct Machine {
     pub root: PathBuf,
     /// Memory that this process may lock, in bytes.
     pub memlock_bytes: u64,
+    /// Loads the RDMA libraries.
+    pub load_libraries: fn() -> Result<(), MissingLibrary>,
 }
 
 impl Machine {
@@ -38,6 +36,7 @@ impl Machine {
         Machine {
             root: PathBuf::from("/"),
             memlock_bytes: limit.map_or(RLIM_INFINITY, |(soft, _)| soft),
+            load_libraries,
         }
     }
 
@@ -67,11 +66,11 @@ pub fn configured(
     config: &Config,
     cores: usize,
 ) -> Vec<Check> {
-    let mut checks: Vec<Check> = LIBRARIES
-        .map(|(name, from)| library(machine, name, from))
-        .into();
-    checks.push(connection_manager(machine));
-    checks.push(verbs(machine));
+    let mut checks = vec![
+        libraries(machine),
+        connection_manager(machine),
+        verbs(machine),
+    ];
     let ports = ports(&machine.root);
     if ports.is_empty() {
         checks.push(no_card());
@@ -87,28 +86,19 @@ pub fn configured(
     checks
 }
 
-/// Searches where the loader searches: its cache, then the folders it always looks into.
-fn library(machine: &Machine, name: &str, package: &str) -> Check {
-    let check = format!("rdma {name}");
-    match find_library(machine, name) {
-        Some(path) => Check::new(check, Verdict::Ok, path.display().to_string()),
-        None => {
-            let text = format!("not installed: install it (Debian: apt install {package})");
+/// By loading them, as the server does: a file that is there may still lack what it needs.
+fn libraries(machine: &Machine) -> Check {
+    let check = "rdma libraries";
+    match (machine.load_libraries)() {
+        Ok(()) => Check::new(check, Verdict::Ok, "libibverbs and librdmacm"),
+        Err(MissingLibrary { library, reason }) => {
+            let text = format!(
+                "{library} cannot be loaded ({reason}): install both (Debian: apt install \
+                 librdmacm1 libibverbs1)"
+            );
             Check::new(check, Verdict::Problem, text)
         }
     }
-}
-
-fn find_library(machine: &Machine, name: &str) -> Option<PathBuf> {
-    let cache = fs::read(machine.at("etc/ld.so.cache")).unwrap_or_default();
-    let strings = cache.split(|byte| *byte == 0);
-    let cached = strings.filter_map(|s| std::str::from_utf8(s).ok()?.strip_prefix('/'));
-    let cached = cached.filter(|path| Path::new(path).file_name().is_some_and(|n| n == name));
-    let always = ["lib64", "usr/lib64", "lib", "usr/lib"].map(|folder| format!("{folder}/{name}"));
-    let candidates = cached.map(str::to_owned).chain(always);
-    candidates
-        .map(|path| machine.at(&path))
-        .find(|path| path.exists())
 }
 
 fn connection_manager(machine: &Machine) -> Check {
