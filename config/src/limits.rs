@@ -84,8 +84,9 @@ pub const QUEUES_DEFAULT: u64 = 64;
 pub const QUEUES_MAX: u64 = 1024;
 /// Entries of one I/O queue.
 pub const QUEUE_DEPTH_DEFAULT: u64 = 256;
-/// The smallest queue the specification knows. Source: NVMe base 2.0 section 3.3 (queues).
-pub const QUEUE_DEPTH_MIN: u64 = 2;
+/// Hosts ask for an admin queue of this many, and it has the same limit. Source: NVMe base 2.0,
+/// ASQSZ in the Discovery Log Page.
+pub const QUEUE_DEPTH_MIN: u64 = 32;
 /// Most entries of one I/O queue.
 pub const QUEUE_DEPTH_MAX: u64 = 1024;
 /// Largest transfer of one command.
@@ -111,8 +112,6 @@ pub const CONNECTIONS_MAX: u64 = 65536;
 
 /// Entries of one I/O queue over RDMA: what a Linux host asks for when it is told nothing.
 pub const RDMA_QUEUE_DEPTH_DEFAULT: u64 = 128;
-/// An admin queue has this many. Source: NVMe base 2.0 section 3.3.1 (Connect).
-pub const RDMA_QUEUE_DEPTH_MIN: u64 = 32;
 /// Write data in a capsule over RDMA. Not more by default: Linux hosts from 5.4 to 5.12 can corrupt
 /// writes whose length is no multiple of 4 KiB when they may send more than that in the capsule.
 pub const RDMA_IN_CAPSULE_DEFAULT: ByteSize = ByteSize::kib(4);

@@ -29,7 +29,7 @@ pub(crate) fn table(table: &Table<'_>) -> Result<(NvmeRdmaConfig, RdmaAt)> {
     let if_empty =
         "write at least one address, for example \"10.0.0.1:4420\", or remove [nvme_rdma]";
     let addresses = listen.list(limits::LISTEN_COUNT_MAX, if_empty)?;
-    let depths = limits::RDMA_QUEUE_DEPTH_MIN..=limits::QUEUE_DEPTH_MAX;
+    let depths = limits::QUEUE_DEPTH_MIN..=limits::QUEUE_DEPTH_MAX;
     let queue_depth = table
         .get("queue_depth")
         .map_or(Ok(limits::RDMA_QUEUE_DEPTH_DEFAULT), |entry| {

@@ -129,7 +129,7 @@ fn values_at_their_limits_are_accepted() {
         "[reactor]\nspin = '1s'",
         "[nvme_tcp]\nlisten = ['0.0.0.0:4420', '[::]:4420', '0.0.0.0:4421']",
         "[nvme_tcp]\nmax_queues = 1024\nmax_connections = 1025\nqueue_depth = 1024",
-        "[nvme_tcp]\nmax_queues = 1\nmax_connections = 2\nqueue_depth = 2",
+        "[nvme_tcp]\nmax_queues = 1\nmax_connections = 2\nqueue_depth = 32",
         "[nvme_tcp]\nmax_io = '1MiB'\nin_capsule = '64KiB'",
         "[nvme_tcp]\nmax_io = '128KiB'\nin_capsule = '4KiB'",
         "[nvme_rdma]\nlisten = ['0.0.0.0:1', '[::]:1']\nqueue_depth = 32\nreceive_entries = 32",

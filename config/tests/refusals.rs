@@ -300,7 +300,7 @@ fn nvme_tcp() {
             ("max_queues = 1025", (6, 14), "nvme_tcp.max_queues", "more", "1024 or less"),
             ("max_queues = 99999999999999999999", (6, 14), "nvme_tcp.max_queues", "more", "1024"),
             ("max_queues = 1_025", (6, 14), "nvme_tcp.max_queues", "1025 is more", "1024"),
-            ("queue_depth = 1", (6, 15), "nvme_tcp.queue_depth", "1 is less", "2 or more"),
+            ("queue_depth = 31", (6, 15), "nvme_tcp.queue_depth", "31 is less", "32 or more"),
             ("queue_depth = 0x401", (6, 15), "nvme_tcp.queue_depth", "0x401 is more", "1024"),
             ("max_io = '64KiB'", (6, 10), "nvme_tcp.max_io", "less", "\"128KiB\" or more"),
             ("max_io = '2MiB'", (6, 10), "nvme_tcp.max_io", "more", "\"1MiB\" or less"),

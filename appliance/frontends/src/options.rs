@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use wire::fabrics::connect::ADMIN_QUEUE_ENTRIES;
 use wire::text::check_nqn;
 
 use crate::error::FrontendError;
@@ -118,7 +119,7 @@ impl RdmaOptions {
 
     fn check(&self) -> Result<(), FrontendError> {
         let entries = u64::from(self.max_queue_entries);
-        let least = u64::from(wire::rdma::ADMIN_QUEUE_ENTRIES);
+        let least = u64::from(ADMIN_QUEUE_ENTRIES);
         within("rdma.max_queue_entries", entries, least, 1024)?;
         let in_capsule = u64::from(self.in_capsule_bytes);
         within("rdma.in_capsule_bytes", in_capsule, 0, 16 << 10)?;
@@ -134,7 +135,7 @@ impl TargetOptions {
         within(
             "max_queue_entries",
             u64::from(self.max_queue_entries),
-            2,
+            u64::from(ADMIN_QUEUE_ENTRIES),
             1024,
         )?;
         within(
@@ -260,10 +261,13 @@ mod tests {
     #[test]
     fn options_outside_their_limits_are_named() {
         type Change = fn(&mut TargetOptions);
-        let table: [(&str, Change); 11] = [
+        let table: [(&str, Change); 12] = [
             ("max_io_queues", |options| options.max_io_queues = 0),
             ("max_queue_entries", |options| {
                 options.max_queue_entries = 1025
+            }),
+            ("max_queue_entries", |options| {
+                options.max_queue_entries = 31
             }),
             ("max_io_bytes", |options| options.max_io_bytes = 2 << 20),
             ("max_io_bytes", |options| options.max_io_bytes = 100_000),

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use wire::fabrics::connect::ADMIN_QUEUE_ENTRIES;
 use wire::fabrics::discovery::{
     AddressFamily, CNTLID_DYNAMIC, DiscoveryEntry, DiscoveryHeader, SubsystemType, treq,
 };
@@ -10,9 +11,6 @@ use zerocopy::little_endian::U16;
 
 use crate::nvmf::directory::Directory;
 use crate::nvmf::transport::Transport;
-
-/// Entries of an admin queue that every listener accepts.
-const ADMIN_QUEUE_ENTRIES: u16 = 32;
 
 /// The whole log: a header, then one entry for every subsystem on every listener.
 ///

@@ -82,6 +82,9 @@ wire_struct! {
 pub const CNTLID_DYNAMIC: u16 = 0xffff;
 /// CNTLID in Connect: any controller of a static model.
 pub const CNTLID_STATIC: u16 = 0xfffe;
+/// Entries of an admin queue that every controller takes, and that hosts ask for. Source: base 2.0,
+/// ASQSZ in the Discovery Log Page.
+pub const ADMIN_QUEUE_ENTRIES: u16 = 32;
 
 impl ConnectData {
     /// Builds the data after checking both names; errors: `Nqn`.

@@ -18,7 +18,5 @@ pub use private_data::{CmAccept, CmReject, CmRequest};
 pub const PORT: u16 = 4420;
 /// The record format of all private data.
 pub const RECFMT: u16 = 0;
-/// Smallest admin queue, in entries. Source: base 2.0 section 3.3.1 (Connect).
-pub const ADMIN_QUEUE_ENTRIES: u16 = 32;
 /// In-capsule data that an admin queue accepts, in bytes: none. Source: section 3.3.1.
 pub const ADMIN_CAPSULE_DATA_BYTES: u32 = 0;
