@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use common::VOLUME;
 use common::initiator::{Initiator, Wish, write10};
-use common::iscsi_world::{BLOCK, PORT, SECOND, listen, offer, options, world};
+use common::iscsi_world::{BLOCK, PORT, listen, offer, options};
+use common::sim::{SECOND, world};
 use common::sim_host::block_data;
 use frontends::iscsi::{Directory, Target};
 use reactor::sim::{DiskHandle, DiskOptions};

@@ -10,10 +10,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use common::initiator::{Done, Initiator, Wish};
-use common::iscsi_world::{BLOCK, PORT, SECOND, Shared, listen, offer, options, run_host, settles};
+use common::iscsi_world::{BLOCK, PORT, Shared, listen, offer, options, settles};
+use common::sim::{self, SECOND, run_host};
 use common::sim_host::block_data;
 use frontends::iscsi::{Directory, Target, volume_iqn};
-use reactor::sim::{World, WorldOptions};
+use reactor::sim::World;
 use reactor::time::sleep;
 use volume::testing::numbered_volume;
 use wire::iscsi::{LogoutReason, NO_TAG, TaskFunction};
@@ -62,8 +63,7 @@ fn on_two<F: Future<Output = ()> + 'static>(
     seed: u64,
     host: impl Fn(SocketAddr, Rc<Cell<Order>>) -> F + 'static,
 ) {
-    let mut slow = WorldOptions::default();
-    slow.core.spin = reactor::Spin::For(Duration::from_micros(3));
+    let mut slow = sim::options();
     slow.cpu.turn_ns = TURN.as_nanos() as u64;
     let mut world = World::new(seed, slow);
     let address = SocketAddr::new(world.node("target"), PORT);

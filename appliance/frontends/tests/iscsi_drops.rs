@@ -3,35 +3,22 @@
 
 mod common;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use common::breaks::{Book, again_and_again, break_often, works_on};
 use common::initiator::{Initiator, NoLogin, Wish, read10, write10};
-use common::iscsi_world::{BLOCK, SECOND, settles, start, world};
-use common::sim_host::block_data;
-use reactor::sim::Crash;
-use reactor::time::{sleep, timeout};
+use common::iscsi_world::{BLOCK, settles, start};
+use common::sim::{SECOND, world};
+use common::sim_host::{block_data, block_value};
+use reactor::time::sleep;
 use wire::iscsi::LogoutReason;
 
 /// Blocks of one write: with the command, unasked after it, and by R2T.
 const SIZES: [usize; 4] = [1, 2, 20, 40];
-
-/// What one slot of the volume may hold: the last acknowledged value, or one of those tried since.
-#[derive(Clone, Copy, Default)]
-struct Known {
-    acked: u64,
-    tried: u64,
-}
-
-#[derive(Default)]
-struct Progress {
-    slots: RefCell<[Known; SIZES.len()]>,
-    sessions: Cell<u64>,
-    writes: Cell<u64>,
-}
 
 fn wish(digests: bool) -> Wish {
     Wish {
@@ -44,21 +31,12 @@ fn wish(digests: bool) -> Wish {
     }
 }
 
-fn value_of(data: &[u8], blocks: usize) -> u64 {
-    let value = u64::from_le_bytes(data[..8].try_into().expect("8 bytes"));
-    assert!(
-        data == block_data(value, blocks),
-        "a read returns one write, whole"
-    );
-    value
-}
-
 /// One session: log in, check what is there, then write and read until something breaks.
-async fn session(server: SocketAddr, progress: &Progress) -> io::Result<()> {
-    let session = progress.sessions.get();
+async fn session(server: SocketAddr, book: &Book) -> io::Result<()> {
+    let session = book.sessions();
     let login = Initiator::login(server, wish(session.is_multiple_of(2))).await;
     let mut one = login.map_err(|_| io::Error::other("no login"))?;
-    progress.sessions.set(session + 1);
+    book.begin_session();
     one.settle().await?;
     for round in 0.. {
         let mut under_way = Vec::new();
@@ -66,29 +44,16 @@ async fn session(server: SocketAddr, progress: &Progress) -> io::Result<()> {
             let lba = slot as u32 * 100;
             let room = (blocks * BLOCK) as u32;
             let done = one.run(read10(lba, blocks as u16), room, &[]).await?;
-            let found = value_of(&done.data, blocks);
-            let known = progress.slots.borrow()[slot];
-            assert!(
-                (known.acked..=known.tried).contains(&found),
-                "slot {slot} holds {found}, acknowledged was {}, under way {}",
-                known.acked,
-                known.tried
-            );
-            let value = known.tried + 1;
-            // What was found is there to stay: nothing older may come back.
-            progress.slots.borrow_mut()[slot] = Known {
-                acked: found,
-                tried: value,
-            };
+            book.found(slot, block_value(&done.data, blocks));
+            let value = book.next(slot);
             let data = block_data(value, blocks);
             let itt = one.start(write10(lba, blocks as u16), 0, &data).await?;
-            under_way.push((slot, itt, value, data));
+            under_way.push((slot, itt, data));
         }
-        for (slot, itt, value, data) in under_way {
+        for (slot, itt, data) in under_way {
             let done = one.finish(itt, &data).await?;
             assert!(done.is_good(), "{done:?}");
-            progress.slots.borrow_mut()[slot].acked = value;
-            progress.writes.set(progress.writes.get() + 1);
+            book.acknowledged(slot);
         }
         if round == 20 && session.is_multiple_of(3) {
             one.logout(LogoutReason::CLOSE_SESSION, 0).await?;
@@ -98,49 +63,19 @@ async fn session(server: SocketAddr, progress: &Progress) -> io::Result<()> {
     Ok(())
 }
 
-async fn host(server: SocketAddr, progress: Rc<Progress>) {
-    loop {
-        // An end that the host cannot see (a half-open connection) shows as silence.
-        let _ = timeout(4 * SECOND, session(server, &progress)).await;
-        sleep(Duration::from_millis(5)).await;
-    }
+async fn host(server: SocketAddr, book: Rc<Book>) {
+    again_and_again(|| session(server, &book)).await;
 }
 
 /// Breaks connections `breaks` times, then lets everything settle and counts what is left.
 fn run_world(seed: u64, cores: usize, breaks: u32) {
     let mut world = world(seed);
     let (server, targets) = start(&mut world, cores, |_| {});
-    let progress = Rc::new(Progress::default());
-    let shared = progress.clone();
+    let book = Book::new(SIZES.len());
+    let shared = book.clone();
     world.start("host", 1, move |_| host(server, shared.clone()));
-    let mut random = seed | 1;
-    let mut below = |limit: u64| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        random % limit
-    };
-    for _ in 0..breaks {
-        // From the first SYN to some commands into the session.
-        world.run_for(Duration::from_micros(below(20_000)));
-        match below(8) {
-            0 => {
-                world.crash("host", Crash::Kill);
-                world.restart("host");
-            }
-            1 => {
-                world.partition("host", "target");
-                world.run_for(Duration::from_millis(below(6000)));
-                world.heal("host", "target");
-            }
-            _ => {
-                world.drop_connection("host", "target");
-            }
-        }
-    }
-    let before = progress.writes.get();
-    world.run_until(60 * SECOND, |_| progress.writes.get() >= before + 20);
-    assert!(progress.sessions.get() > 1, "connections broke");
+    break_often(&mut world, seed, breaks);
+    works_on(&mut world, &book);
     settles(&mut world, &targets);
 }
 
@@ -188,7 +123,7 @@ async fn reinstates(server: SocketAddr) {
             sleep(Duration::from_millis(3)).await;
         }
         let found = new.read(0, SIZES[2] as u16, BLOCK).await.expect("read");
-        assert_eq!(value_of(&found, SIZES[2]), value, "round {round}");
+        assert_eq!(block_value(&found, SIZES[2]), value, "round {round}");
         assert!(old.is_closed().await, "the old session is over");
         old = new;
     }

@@ -6,7 +6,8 @@ mod common;
 use std::net::SocketAddr;
 
 use common::initiator::{Initiator, Wish, read10, write10};
-use common::iscsi_world::{BLOCK, SECOND, with_host};
+use common::iscsi_world::{BLOCK, with_host};
+use common::sim::SECOND;
 use common::sim_host::block_data;
 use reactor::time::timeout;
 use wire::iscsi::pdu::data_len;

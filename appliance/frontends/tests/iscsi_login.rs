@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use common::initiator::{Initiator, NoLogin, Wish};
-use common::iscsi_world::{BLOCK, SECOND, Shared, run_host, settles, start, with_host, world};
+use common::iscsi_world::{BLOCK, Shared, settles, start, with_host};
+use common::sim::{SECOND, run_host, world};
 use common::sim_host::{block_data, recv_exact, send_all};
 use frontends::iscsi::login::{ChapSecrets, ChapUser};
 use frontends::iscsi::{Auth, Options};

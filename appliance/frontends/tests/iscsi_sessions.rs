@@ -9,9 +9,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use common::initiator::{INITIATOR, Initiator, NoLogin, Wish, write10};
-use common::iscsi_world::{
-    BLOCK, BLOCKS, PORT, SECOND, listen, offer, options, run_host, with_host, world,
-};
+use common::iscsi_world::{BLOCK, BLOCKS, PORT, listen, offer, options, with_host};
+use common::sim::{SECOND, run_host, world};
 use common::sim_host::block_data;
 use frontends::HostAccess;
 use frontends::iscsi::{Directory, Target};

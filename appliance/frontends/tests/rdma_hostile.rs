@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use common::host::io_sqe;
-use common::rdma_world::{BLOCK_BYTES, Core, SECOND, host_card, new_world, start_target};
+use common::rdma_world::{self, BLOCK_BYTES, Core, host_card, start_target};
+use common::sim::{SECOND, run_host, world};
 use host::HostError;
 use host::rdma::{Controller, IoQueue, Options, Queue};
 use rdma::{Card, PairOptions, RdmaError};
@@ -25,22 +26,18 @@ fn run<F>(main: impl Fn(SocketAddr, Card) -> F + 'static)
 where
     F: Future<Output = ()> + 'static,
 {
-    let mut world = new_world(11);
+    let mut world = world(11);
     let (server, cores) = start_target(&mut world, 1);
     // What the target holds before any host came is counted first.
     world.run_for(SECOND / 100);
-    let (is_done, rounds) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(0_u64)));
-    let (done, counted, main) = (is_done.clone(), rounds.clone(), Rc::new(main));
+    let (rounds, main) = (Rc::new(Cell::new(0_u64)), Rc::new(main));
+    let counted = rounds.clone();
     world.start("good", 1, move |_| good_host(server, counted.clone()));
     world.run_until(10 * SECOND, |_| rounds.get() > 3);
-    world.start("host", 1, move |_| {
-        let (main, done) = (main.clone(), done.clone());
-        async move {
-            main(server, host_card()).await;
-            done.set(true);
-        }
+    run_host(&mut world, server, move |server| {
+        let main = main.clone();
+        async move { main(server, host_card()).await }
     });
-    world.run_until(60 * SECOND, |_| is_done.get());
     let before = rounds.get();
     world.run_until(10 * SECOND, |_| rounds.get() > before + 3);
     world.crash("good", reactor::sim::Crash::Kill);
@@ -63,12 +60,8 @@ async fn good_host(server: SocketAddr, rounds: Rc<Cell<u64>>) {
 }
 
 async fn connect(card: &Card, server: SocketAddr) -> (Controller, IoQueue) {
-    let nqn = common::volume_nqn();
-    let connected = Controller::connect(card, server, &nqn, Options::default()).await;
-    let mut controller = connected.expect("it connects");
-    controller.set_queue_count(2).await.expect("two queues");
-    let io = controller.io_queue(1).await.expect("it connects");
-    (controller, io)
+    let connected = rdma_world::connect(card, server, 2, Options::default()).await;
+    connected.expect("it connects")
 }
 
 /// A queue pair for an admin queue, over which nothing was said yet.

@@ -6,11 +6,11 @@ mod common;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use common::rdma_world::{BLOCK_BYTES, host_card};
+use common::rdma_world::{BLOCK_BYTES, connect, host_card};
 use common::{VOLUME_BYTES, core_config, quick_options, start};
 use frontends::reservation::Reservations;
 use frontends::{SubsystemOptions, Target};
-use host::rdma::{Controller, IoQueue, Options};
+use host::rdma::{IoQueue, Options};
 use rdma::soft::Faults;
 use rdma::{Card, CardOptions};
 use reactor::cores::CoreConfig;
@@ -58,16 +58,6 @@ async fn flushes(io: &mut IoQueue) {
     }
 }
 
-async fn connect(address: SocketAddr) -> (Controller, IoQueue) {
-    let card = host_card();
-    let nqn = common::volume_nqn();
-    let connected = Controller::connect(&card, address, &nqn, Options::default()).await;
-    let mut controller = connected.expect("it connects");
-    controller.set_queue_count(1).await.expect("a queue");
-    let io = controller.io_queue(1).await.expect("it connects");
-    (controller, io)
-}
-
 /// Allocations of the target while `work` runs on the host's core, the least of three times: a queue
 /// of the simulated card that has grown to what the timing of this run needs grows no more.
 macro_rules! allocations_of {
@@ -94,7 +84,8 @@ fn commands_over_rdma_allocate_nothing_after_warm_up() {
     };
     let main = move || async move {
         let served = shared;
-        let (_controller, mut io) = connect(served.address).await;
+        let connected = connect(&host_card(), served.address, 1, Options::default()).await;
+        let (_controller, mut io) = connected.expect("it connects");
         reads(&mut io, 300).await;
         writes(&mut io, 100, 1).await;
         writes(&mut io, 100, 40).await;

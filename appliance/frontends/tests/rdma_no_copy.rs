@@ -9,10 +9,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::rdma_world::{BLOCK_BYTES, SECOND, host_card};
+use common::rdma_world::{BLOCK_BYTES, connect, host_card};
+use common::sim::SECOND;
 use frontends::reservation::Reservations;
 use frontends::{SubsystemOptions, Target, TargetOptions};
-use host::rdma::{Controller, IoQueue, Options};
+use host::rdma::Options;
 use rdma::soft::{Faults, Moved};
 use rdma::{Card, CardOptions};
 use reactor::sim::{Crash, DiskBuffer, DiskOptions, World, WorldOptions};
@@ -78,19 +79,10 @@ async fn serve(faults: Faults) {
     sleep(100_000 * SECOND).await;
 }
 
-async fn connect(server: SocketAddr) -> (Controller, IoQueue) {
-    let card = host_card();
-    let nqn = common::volume_nqn();
-    let connected = Controller::connect(&card, server, &nqn, Options::default()).await;
-    let mut controller = connected.expect("it connects");
-    controller.set_queue_count(1).await.expect("a queue");
-    let io = controller.io_queue(1).await.expect("it connects");
-    (controller, io)
-}
-
 /// One command for each step that is allowed.
 async fn run_host(server: SocketAddr, steps: Rc<Steps>) {
-    let (_controller, mut io) = connect(server).await;
+    let connected = connect(&host_card(), server, 1, Options::default()).await;
+    let (_controller, mut io) = connected.expect("it connects");
     loop {
         let step = steps.done.get();
         if step == steps.allowed.get() {

@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use common::VOLUME;
 use common::busy_host::{Book, SLOTS, host};
+use common::sim::{Draw, SECOND, world};
 use frontends::reservation::Reservations;
 use frontends::{Directory, Placement, SubsystemOptions, Target, TargetOptions};
 use reactor::CoreId;
 use reactor::buf::BufPool;
-use reactor::sim::{Crash, DiskHandle, DiskOptions, World, WorldOptions};
+use reactor::sim::{Crash, DiskHandle, DiskOptions, World};
 use reactor::time::sleep;
 use volume::{Engine, EngineOptions, PoolSpec, Volume, VolumeSpec};
 
 const PORT: u16 = 4420;
-const SECOND: Duration = Duration::from_secs(1);
 const DISK: &str = "pool";
 const CORES: usize = 3;
 const HOSTS: usize = 2;
@@ -162,15 +162,12 @@ struct Run {
     shared: Shared,
     books: Vec<Rc<Book>>,
     disk: Option<DiskHandle>,
-    random: u64,
+    draw: Draw,
 }
 
 impl Run {
     fn begin(plan: Plan) -> Self {
-        let mut options = WorldOptions::default();
-        // Spinning costs the simulator turns and finds nothing here.
-        options.core.spin = reactor::Spin::For(Duration::from_micros(3));
-        let mut world = World::new(plan.seed, options);
+        let mut world = world(plan.seed);
         let disk = plan
             .on_disk
             .then(|| world.add_disk(DISK, DiskOptions::default()));
@@ -195,27 +192,20 @@ impl Run {
             shared,
             books,
             disk,
-            random: plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            draw: Draw::new(plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
         }
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random % limit
-    }
-
     fn break_something(&mut self, crashes: bool) {
-        let host = format!("host{}", self.below(HOSTS as u64));
-        match self.below(10) {
+        let host = format!("host{}", self.draw.below(HOSTS as u64));
+        match self.draw.below(10) {
             0 => {
                 self.world.crash(&host, Crash::Kill);
                 self.world.restart(&host);
             }
             1 => {
                 self.world.partition(&host, "target");
-                let silent = self.below(5000);
+                let silent = self.draw.below(5000);
                 // The others would fill the time with work that shows nothing new.
                 self.books.iter().for_each(|book| book.is_resting.set(true));
                 self.world.run_for(Duration::from_millis(silent));
@@ -275,7 +265,7 @@ fn run(plan: Plan) {
     // Until the target listened, nobody could connect.
     let lost_before = run.lost_sessions();
     for _ in 0..plan.breaks {
-        let wait = run.below(30_000);
+        let wait = run.draw.below(30_000);
         run.world.run_for(Duration::from_micros(wait));
         run.break_something(plan.on_disk);
     }

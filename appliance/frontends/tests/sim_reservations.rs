@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use common::VOLUME;
+use common::sim::SECOND;
 use common::sim_host::{BLOCK, Queue, block_data};
 use frontends::reservation::{
     Access, Action, Current, Identity, Kind, Listener, Notice, Participant, Refusal, Reservations,
@@ -33,7 +34,6 @@ use zerocopy::little_endian::U64;
 
 const PORT: u16 = 4420;
 const DISK: &str = "pool";
-const SECOND: Duration = Duration::from_secs(1);
 /// How long the device stands still: longer than an abort may take, shorter than keep alive.
 const STANDSTILL: Duration = SECOND;
 

@@ -4,18 +4,18 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use frontends::HostAccess;
 use frontends::iscsi::{Directory, Options, Target};
 use frontends::reservation::Reservations;
 use reactor::buf::BufPool;
 use reactor::net::BoundSocket;
-use reactor::sim::{World, WorldOptions};
+use reactor::sim::World;
 use reactor::time::sleep;
 use volume::Volume;
 
-pub const SECOND: Duration = Duration::from_secs(1);
+use super::sim::{SECOND, run_host, world};
+
 pub const PORT: u16 = 3260;
 pub const BLOCK: usize = 4096;
 pub const BLOCKS: u64 = 4096;
@@ -33,13 +33,6 @@ pub fn options(directory: Directory) -> Options {
         directory,
         ..Options::default()
     }
-}
-
-/// A world whose cores do not spin: that costs turns and finds nothing here.
-pub fn world(seed: u64) -> World {
-    let mut options = WorldOptions::default();
-    options.core.spin = reactor::Spin::For(Duration::from_micros(3));
-    World::new(seed, options)
 }
 
 /// Offers `volume` and listens on every core of the node, as one portal.
@@ -101,26 +94,6 @@ pub fn with_host<F: Future<Output = ()> + 'static>(
     let (server, targets) = start(&mut world, 1, change);
     run_host(&mut world, server, host);
     settles(&mut world, &targets);
-}
-
-/// Runs a host to its end, on a node of its own.
-pub fn run_host<F: Future<Output = ()> + 'static>(
-    world: &mut World,
-    server: SocketAddr,
-    host: impl Fn(SocketAddr) -> F + 'static,
-) {
-    world.run_for(SECOND / 100);
-    let done = Rc::new(std::cell::Cell::new(false));
-    let seen = done.clone();
-    world.start("host", 1, move |_| {
-        let (work, seen) = (host(server), seen.clone());
-        async move {
-            work.await;
-            seen.set(true);
-            sleep(1_000_000 * SECOND).await;
-        }
-    });
-    world.run_until(600 * SECOND, |_| done.get());
 }
 
 /// Ends the host: nothing of it is left at the target after a while.

@@ -1,12 +1,14 @@
 //! A target on its own thread and a small blocking host, for the tests of this crate.
 #![allow(dead_code, reason = "every test file uses another part")]
 
+pub mod breaks;
 pub mod busy_host;
 pub mod host;
 pub mod initiator;
 pub mod iscsi_served;
 pub mod iscsi_world;
 pub mod rdma_world;
+pub mod sim;
 pub mod sim_host;
 
 use std::future::Future;

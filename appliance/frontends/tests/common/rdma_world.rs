@@ -7,32 +7,58 @@ use std::time::Duration;
 
 use frontends::reservation::Reservations;
 use frontends::{Directory, SubsystemOptions, Target, TargetOptions};
+use host::rdma::{Controller, IoQueue, Options};
+use host::{HostError, HostOptions};
 use rdma::soft::Faults;
 use rdma::{Card, CardOptions};
 use reactor::buf::BufPool;
-use reactor::sim::{World, WorldOptions};
+use reactor::sim::{Crash, World};
 use reactor::time::sleep;
 
-const PORT: u16 = 4420;
-pub const SECOND: Duration = Duration::from_secs(1);
-pub const BLOCK_BYTES: usize = 4096;
+use super::breaks::Book;
+use super::sim::SECOND;
+use super::sim_host::{block_data, block_value};
 
-/// A world in which spinning, which finds nothing here, costs few turns.
-pub fn new_world(seed: u64) -> World {
-    let mut options = WorldOptions::default();
-    options.core.spin = reactor::Spin::For(Duration::from_micros(3));
-    World::new(seed, options)
-}
+const PORT: u16 = 4420;
+pub const BLOCK_BYTES: usize = 4096;
 
 /// A card for the host on the calling core.
 pub fn host_card() -> Card {
+    host_card_with(Faults::default())
+}
+
+/// The same, with these faults.
+pub fn host_card_with(faults: Faults) -> Card {
     let options = CardOptions {
         exposes_memory: true,
         receive_data_bytes: 0,
         receive_entries: 256,
         ..CardOptions::default()
     };
-    Card::soft(options, Faults::default())
+    Card::soft(options, faults)
+}
+
+/// What a host waits for is lost after seconds, and so is the host for the target.
+pub fn impatient() -> HostOptions {
+    HostOptions {
+        timeout: 2 * SECOND,
+        kato_ms: 1000,
+        ..HostOptions::default()
+    }
+}
+
+/// A controller of the volume that may have `queues`, and the first of them.
+pub async fn connect(
+    card: &Card,
+    server: SocketAddr,
+    queues: u16,
+    options: Options,
+) -> Result<(Controller, IoQueue), HostError> {
+    let nqn = super::volume_nqn();
+    let mut controller = Controller::connect(card, server, &nqn, options).await?;
+    controller.set_queue_count(queues).await?;
+    let io = controller.io_queue(1).await?;
+    Ok((controller, io))
 }
 
 /// One core of the target.
@@ -113,4 +139,23 @@ pub fn start_target(world: &mut World, cores: usize) -> (SocketAddr, Cores) {
         }
     });
     (SocketAddr::new(address, PORT), shared)
+}
+
+/// Ends the host: nothing of it is left at the target after a while.
+pub fn settles(world: &mut World, cores: &Cores) {
+    world.crash("host", Crash::Kill);
+    world.run_until(60 * SECOND, |_| cores.borrow().iter().all(Core::is_idle));
+}
+
+/// Reads and then writes each slot of the book; `sizes` are their blocks.
+pub async fn turn_over(io: &mut IoQueue, book: &Book, sizes: &[usize]) -> Result<(), HostError> {
+    for (slot, &blocks) in sizes.iter().enumerate() {
+        let lba = slot as u64 * 100;
+        let found = io.read(lba, blocks as u32).await?;
+        book.found(slot, block_value(&found, blocks));
+        let value = book.next(slot);
+        io.write(lba, &block_data(value, blocks), false).await?;
+        book.acknowledged(slot);
+    }
+    io.flush().await
 }

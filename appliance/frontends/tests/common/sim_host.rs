@@ -227,15 +227,18 @@ impl Queue {
         if !cqe.status().is_success() {
             return Err(refused("read", &cqe));
         }
-        let value = u64::from_le_bytes(data[..8].try_into().expect("8 bytes"));
-        assert!(
-            data == block_data(value, blocks),
-            "a read returns one write, whole"
-        );
-        Ok(value)
+        Ok(block_value(&data, blocks))
     }
 }
 
+/// Each block of a write says which write it is of.
 pub fn block_data(value: u64, blocks: usize) -> Vec<u8> {
     value.to_le_bytes().repeat(blocks * BLOCK / 8)
+}
+
+/// Which write was read: one, and whole.
+pub fn block_value(data: &[u8], blocks: usize) -> u64 {
+    let value = u64::from_le_bytes(data[..8].try_into().expect("8 bytes"));
+    assert!(data == block_data(value, blocks), "a torn write");
+    value
 }

@@ -103,6 +103,10 @@ struct Inner {
     exact: RefCell<Vec<Exact>>,
     steps: RefCell<Vec<SetupStep>>,
     vanishing: Cell<u32>,
+    moments: Cell<u64>,
+    breaking_moment: Cell<Option<u64>>,
+    posted: Cell<u64>,
+    failing_work: Cell<Option<(u64, Planned)>>,
     pairs: RefCell<Vec<Weak<Pair>>>,
     not_ready: Cell<u64>,
     struck: Cell<u64>,
@@ -131,7 +135,8 @@ pub struct Faults(Rc<Inner>);
 /// Faults that a test asked for and that did not strike yet.
 const EXACT_MAX: usize = 1024;
 
-const ERRORS: [WorkError; 8] = [
+/// One error of each kind that work can have.
+pub const ERRORS: [WorkError; 8] = [
     WorkError::RemoteAccess,
     WorkError::RemoteOperation,
     WorkError::RemoteInvalid,
@@ -171,6 +176,30 @@ impl Faults {
             "too many faults wait for their step"
         );
         steps.push(step);
+    }
+
+    /// Moments at which this card could have broken a connection so far: each frame that it sent or
+    /// took in, and each step of a set-up.
+    pub fn moments(&self) -> u64 {
+        self.0.moments.get()
+    }
+
+    /// The connection whose moment has this number, counted as by [`Faults::moments`] from the
+    /// card's start, breaks there. One is remembered.
+    pub fn break_at_moment(&self, moment: u64) {
+        self.0.breaking_moment.set(Some(moment));
+    }
+
+    /// Work that was posted on all pairs of this card so far.
+    pub fn posted(&self) -> u64 {
+        self.0.posted.get()
+    }
+
+    /// The work with this number, counted as by [`Faults::posted`] from the card's start, fails so.
+    /// One is remembered.
+    pub fn fail_posted(&self, number: u64, error: WorkError, strikes: Strikes) {
+        let planned = Planned { error, strikes };
+        self.0.failing_work.set(Some((number, planned)));
     }
 
     /// The next request to connect to this card is never heard of.
@@ -247,6 +276,13 @@ impl Faults {
 
     /// What happens to work that is being posted.
     pub(super) fn plan(&self, pair: u32, work: &Work) -> Option<Planned> {
+        let number = self.0.posted.replace(self.0.posted.get() + 1);
+        if let Some((failing, planned)) = self.0.failing_work.get()
+            && failing == number
+        {
+            self.strike();
+            return Some(planned);
+        }
         let kind = WorkKind::of(work);
         let mut exact = self.0.exact.borrow_mut();
         let at = exact
@@ -288,10 +324,13 @@ impl Faults {
     }
 
     pub(super) fn breaks(&self) -> bool {
-        self.chance(self.0.rates.get().break_ppm)
+        self.is_breaking_moment() || self.chance(self.0.rates.get().break_ppm)
     }
 
     pub(super) fn breaks_at(&self, step: SetupStep) -> bool {
+        if self.is_breaking_moment() {
+            return true;
+        }
         let mut steps = self.0.steps.borrow_mut();
         if let Some(at) = steps.iter().position(|asked| *asked == step) {
             steps.remove(at);
@@ -299,6 +338,16 @@ impl Faults {
             return true;
         }
         self.chance(self.0.rates.get().setup_break_ppm)
+    }
+
+    /// Counts a moment.
+    fn is_breaking_moment(&self) -> bool {
+        let moment = self.0.moments.replace(self.0.moments.get() + 1);
+        let breaks = self.0.breaking_moment.get() == Some(moment);
+        if breaks {
+            self.strike();
+        }
+        breaks
     }
 
     pub(super) fn vanishes(&self) -> bool {

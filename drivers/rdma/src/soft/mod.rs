@@ -31,7 +31,7 @@ use std::rc::Rc;
 use crate::card::Card;
 use crate::options::CardOptions;
 
-pub use faults::{Faults, Moved, Rates, SetupStep, Strikes, WorkKind};
+pub use faults::{ERRORS, Faults, Moved, Rates, SetupStep, Strikes, WorkKind};
 
 /// What errors call this kind of card.
 const DEVICE: &str = "simulated";
