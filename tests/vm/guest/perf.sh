@@ -4,6 +4,7 @@
 # is set up like this: tests/vm/README.md. Measures with perf/fio/run.sh and perf/pgbench/run.sh.
 #
 #   BEDPLATE     path of the binary
+#   TRANSPORT    tcp over loopback, or rdma on soft RoCE
 #   ROUNDS       rounds, each with both targets right after one another
 #   FIO_JOBS     jobs of perf/fio, with commas between them, or "none"
 #   FIO_S        seconds of each job, after FIO_RAMP_S
@@ -26,6 +27,16 @@ PERF_DIR=$GUEST_DIR/../../../perf
 # Seconds that our flusher may take after a turn; what it writes later is charged to nobody.
 REST_S=60
 
+choose_network() {
+    ADDRESS=127.0.0.1
+    [ "$TRANSPORT" = rdma ] || return 0
+    # shellcheck disable=SC1091
+    . "$GUEST_DIR/rdma-lib.sh"
+    rdma_link
+    modprobe nvmet-rdma || die "this kernel has no nvmet-rdma"
+    ADDRESS=$RDMA_ADDRESS
+}
+
 choose_disks() {
     OURS_DISK=$(disk_of disk-a)
     NVMET_DISK=$(disk_of disk-b)
@@ -41,7 +52,7 @@ start_nvmet() {
     nvmet_load
     need "partition" addpart "$NVMET_DISK" 1 2048 $((VOL_MIB * 2048))
     nvmet_subsystem nvmet 44444444-4444-4444-8444-444444444444 1 "${NVMET_DISK}1"
-    nvmet_port 1 tcp 127.0.0.1 4430
+    nvmet_port 1 "$TRANSPORT" "$ADDRESS" 4430
     nvmet_open
 }
 
@@ -51,7 +62,7 @@ write_configuration() {
     [ "$SPIN" = default ] || echo "spin = \"$SPIN\""
     printf '[[pool]]\nname = "perf"\npath = "%s"\n' "$OURS_DISK"
     printf '[[volume]]\nname = "ours"\npool = "perf"\nsize = "%sMiB"\n' "$VOL_MIB"
-    printf '[nvme_tcp]\nlisten = ["127.0.0.1:4420"]\n'
+    printf '[nvme_%s]\nlisten = ["%s:4420"]\n' "$TRANSPORT" "$ADDRESS"
     printf '[control]\nsocket = "%s"\n' "$CONTROL_SOCKET"
 }
 
@@ -62,8 +73,7 @@ start_ours() {
 }
 
 # Both are attached at once and for the whole run; a side that has no turn does nothing.
-attach() {
-    ADDRESS=127.0.0.1
+attach_both() {
     PORT=4420 && connect ours -i 2 && OURS_DEV=$DEV
     PORT=4430 && connect nvmet -i 2 && NVMET_DEV=$DEV
     equal "sizes" "$(blockdev --getsize64 "$OURS_DEV")" "$(blockdev --getsize64 "$NVMET_DEV")"
@@ -195,10 +205,11 @@ rounds() {
 start_inside
 equal "clock" "$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)" tsc
 start_host
+choose_network
 choose_disks
 start_nvmet
 start_ours
-attach
+attach_both
 fill
 [ "$FIO_JOBS" = none ] || rounds fio_round
 if [ "$PG_S" != 0 ]; then

@@ -6,6 +6,7 @@
 . "$(dirname "$0")/lib.sh"
 
 MIB=1048576
+IPV6=yes
 export PYTHONPATH="$PYTHON"
 # Its own folder is of the machine, and read-only.
 export PYTHONDONTWRITEBYTECODE=1
@@ -71,6 +72,22 @@ both_transports_at_once() {
     deallocated "$RDMA_DEV" "$TCP_DEV" 0
     deallocated "$TCP_DEV" "$RDMA_DEV" 16
     detach "$RDMA_CTRL"
+}
+
+# What was written over IPv4 is read over IPv6, and the other way round.
+by_ipv6() {
+    [ "$TARGET" = bedplate ] || return 0
+    step "RDMA by IPv6"
+    need "discover by IPv6" nvme discover -t rdma -a "$RDMA_ADDRESS6" -s "$PORT"
+    grep -q "traddr: *$RDMA_ADDRESS6\$" /run/need.out ||
+        die "no entry has $RDMA_ADDRESS6: $(cat /run/need.out)"
+    ADDRESS=$RDMA_ADDRESS6
+    attach rdma "$VOL_4K" -i 2
+    ADDRESS=$RDMA_ADDRESS
+    six=$(device_by "$CTRL")
+    across "$six" "$TCP_DEV" 32
+    across "$TCP_DEV" "$six" 48
+    detach "$CTRL"
 }
 
 # host WORD ARGUMENT...: one of the hosts of nvmeof-host.py.
@@ -153,6 +170,7 @@ few_receives() {
 need "paths apart" modprobe nvme-core multipath=N
 start
 both_transports_at_once
+by_ipv6
 other_makes
 equal "recoveries without a cause" "$(recoveries)" 0
 own_host

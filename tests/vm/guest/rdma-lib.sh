@@ -7,12 +7,14 @@
 # Arguments beside those of lib.sh and inside.sh:
 #   MTU     of the network below; 9000 makes RoCE packets of 4096 bytes, 1500 of 1024
 #   CORES   [reactor] cores of bedplate, with commas between them
+#   IPV6    yes: there is RDMA by IPv6 as well
 #   QUEUE_DEPTH RECEIVES   [nvme_rdma] queue_depth and receive_entries, if not the defaults
 # shellcheck disable=SC1091
 . "$GUEST_DIR/inside.sh"
 
 RDMA_LINK=rxe0
 RDMA_ADDRESS=10.9.0.1
+RDMA_ADDRESS6=fd09::1
 # The same number for both: RDMA's ports are not TCP's.
 PORT=4420
 TCP_PORT=4420
@@ -49,9 +51,11 @@ rdma_link() {
     need "address" ip addr add "$RDMA_ADDRESS/24" dev veth0
     need "veth0 up" ip link set veth0 up
     need "veth1 up" ip link set veth1 up
+    [ "${IPV6:-no}" = no ] ||
+        need "IPv6 address" ip -6 addr add "$RDMA_ADDRESS6/64" dev veth0 nodad
     need "rdma link" rdma link add "$RDMA_LINK" type rxe netdev veth0
     waited=0
-    until rdma link show "$RDMA_LINK/1" | grep -q 'state ACTIVE' && roce_v2_gid >/run/gid; do
+    until rdma link show "$RDMA_LINK/1" | grep -q 'state ACTIVE' && roce_v2_gids; do
         if [ "$waited" -ge 50 ]; then
             rdma link show
             die "$RDMA_LINK has no active port with an address"
@@ -64,13 +68,18 @@ rdma_link() {
     done
 }
 
-# The GID of our IPv4 address in RoCE v2, or failure.
-roce_v2_gid() {
+# Whether each of our addresses is a GID of the link, in RoCE v2.
+roce_v2_gids() {
     port=/sys/class/infiniband/$RDMA_LINK/ports/1
+    wanted=1
+    [ "${IPV6:-no}" = no ] || wanted=2
     for gid in "$port"/gids/*; do
         case $(cat "$gid").$(cat "$port/gid_attrs/types/${gid##*/}" 2>/dev/null) in
-        0000:0000:0000:0000:0000:ffff:0a09:0001."RoCE v2") echo "${gid##*/}" && return ;;
+        0000:0000:0000:0000:0000:ffff:0a09:0001."RoCE v2" | \
+            fd09:0000:0000:0000:0000:0000:0000:0001."RoCE v2") wanted=$((wanted - 1)) ;;
         esac
+        # There are a thousand places, and ours are among the first.
+        [ "$wanted" -gt 0 ] || return 0
     done
     return 1
 }
@@ -83,7 +92,9 @@ rdma_configuration() {
     rdma_volume "$VOL_CLOSED" 4096
     printf 'allow_hosts = ["%s"]\n' "$OTHER_HOST_NQN"
     printf '[nvme_tcp]\nlisten = ["%s:%s"]\n' "$RDMA_ADDRESS" "$TCP_PORT"
-    printf '[nvme_rdma]\nlisten = ["%s:%s"]\n' "$RDMA_ADDRESS" "$PORT"
+    also=
+    [ "${IPV6:-no}" = no ] || also=", \"[$RDMA_ADDRESS6]:$PORT\""
+    printf '[nvme_rdma]\nlisten = ["%s:%s"%s]\n' "$RDMA_ADDRESS" "$PORT" "$also"
     [ -z "$QUEUE_DEPTH" ] || echo "queue_depth = $QUEUE_DEPTH"
     [ -z "$RECEIVES" ] || echo "receive_entries = $RECEIVES"
     printf '[control]\nsocket = "%s"\n' "$CONTROL_SOCKET"

@@ -21,6 +21,8 @@ const PG_LOG_MIB: u64 = 480;
 /// Every setting of a comparison. [`Plan::from_environment`] tells which variable is which.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Plan {
+    /// By what the host reaches both targets: `tcp`, or `rdma` on soft RoCE.
+    pub transport: String,
     /// Rounds; each measures every case on both sides, one right after the other.
     pub rounds: u32,
     /// Jobs of `perf/fio`, without `.fio`.
@@ -71,6 +73,7 @@ impl Default for Plan {
             "commit",
         ];
         Self {
+            transport: "tcp".to_owned(),
             rounds: 3,
             fio_jobs: jobs.map(str::to_owned).to_vec(),
             fio_s: 8,
@@ -102,6 +105,7 @@ impl Plan {
     /// [`Error::Setting`] for a value that means nothing.
     pub fn from_environment() -> Result<Self> {
         let mut plan = Self::default();
+        set("VM_PERF_TRANSPORT", &mut plan.transport)?;
         set("VM_PERF_ROUNDS", &mut plan.rounds)?;
         set("VM_PERF_FIO_S", &mut plan.fio_s)?;
         set("VM_PERF_FIO_RAMP_S", &mut plan.fio_ramp_s)?;
@@ -132,6 +136,13 @@ impl Plan {
 
     /// Refuses what would fail minutes later.
     fn check(&self) -> Result<()> {
+        if !["tcp", "rdma"].contains(&self.transport.as_str()) {
+            return Err(Error::Setting {
+                name: "VM_PERF_TRANSPORT",
+                value: self.transport.clone(),
+                expected: "tcp or rdma",
+            });
+        }
         let tables_mib = u64::from(self.pg_scale) * SCALE_MIB;
         if self.pg_s > 0 && u64::from(self.volume_mib) < tables_mib + PG_LOG_MIB {
             return Err(Error::Setting {
@@ -151,6 +162,7 @@ impl Plan {
             jobs => jobs.join(","),
         };
         vec![
+            format!("TRANSPORT={}", self.transport),
             format!("ROUNDS={}", self.rounds),
             format!("FIO_JOBS={jobs}"),
             format!("FIO_S={}", self.fio_s),
