@@ -76,13 +76,15 @@ grep -rnE '#\[ignore = ' --include=*.rs reactor drivers appliance config tests |
 	sed -E 's/^([^:]+):[0-9]+: *#\[ignore = (.*)\]/not run: \1: \2/' || true
 endef
 
-# Installs the Debian packages named in $(1) that are not there; says nothing when all are.
+# Installs the Debian packages named in $(1) that are not there; says nothing when all are. Twice if
+# need be: what is installed can make apt remove another of them whose version does not fit.
 define need
-missing=$$(for p in $(1); do \
-	dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
-if [ -n "$$missing" ]; then \
+for try in 1 2; do \
+	missing=$$(for p in $(1); do \
+		dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	[ -n "$$missing" ] || break; \
 	echo "installing from Debian's packages:" $$missing; \
 	$(SUDO) apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
-fi
+done
 endef
