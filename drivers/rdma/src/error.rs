@@ -5,19 +5,24 @@ use std::net::SocketAddr;
 
 use crate::work::Work;
 
+/// A user-space library that is not there, or is not what it should be.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "the RDMA library {library} cannot be loaded ({reason}): install rdma-core, then see `bedplate doctor`"
+)]
+pub struct MissingLibrary {
+    /// Its file name.
+    pub library: &'static str,
+    /// What the loader said.
+    pub reason: String,
+}
+
 /// A card, a listener or a connection could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum RdmaError {
     /// The user-space libraries are not there.
-    #[error(
-        "the RDMA library {library} cannot be loaded ({reason}): install rdma-core, then see `bedplate doctor`"
-    )]
-    NoLibrary {
-        /// Its file name.
-        library: &'static str,
-        /// What the loader said.
-        reason: String,
-    },
+    #[error(transparent)]
+    NoLibrary(#[from] MissingLibrary),
     /// No RDMA device, or none that serves the address.
     #[error("no RDMA device serves {address}: see `bedplate doctor`")]
     NoDevice {

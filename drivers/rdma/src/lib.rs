@@ -25,7 +25,7 @@ mod work;
 
 pub use card::{Card, DetachedIncoming, Exposed, Incoming, Listener};
 pub use completion::{Completion, Done, Received};
-pub use error::{Lost, PostError, RdmaError, WorkError};
+pub use error::{Lost, MissingLibrary, PostError, RdmaError, WorkError};
 pub use options::{CardOptions, HEADER_BYTES, INLINE_BYTES, PairOptions};
 pub use pair::QueuePair;
 pub use stats::CardStats;

@@ -13,19 +13,10 @@ use super::ffi::{
     AsyncEvent, CmChannel, CmEvent, CmId, CompChannel, ConnParam, Context, Cq, DeviceAttr,
     DeviceName, Mr, Pd, Qp, QpAttr, QpInitAttr, Srq, SrqInitAttr,
 };
-use crate::RdmaError;
+use crate::{MissingLibrary, RdmaError};
 
 const VERBS: &str = "libibverbs.so.1";
 const MANAGER: &str = "librdmacm.so.1";
-
-/// A library that is not there, or is not what it should be.
-#[derive(Clone, Debug)]
-pub struct MissingLibrary {
-    /// Its file name.
-    pub library: &'static str,
-    /// What the loader said.
-    pub reason: String,
-}
 
 /// Loads both libraries, for good. Errors: the first that cannot be, at each call the same.
 pub fn load_libraries() -> Result<(), MissingLibrary> {
@@ -107,21 +98,12 @@ library! {
 impl Library {
     /// The libraries, loaded at the first call. Errors: `NoLibrary`, at each call the same.
     pub fn get() -> Result<&'static Library, RdmaError> {
-        Self::loaded().map_err(MissingLibrary::error)
+        Self::loaded().map_err(|missing| missing.clone().into())
     }
 
     fn loaded() -> Result<&'static Library, &'static MissingLibrary> {
         static LIBRARY: OnceLock<Result<Library, MissingLibrary>> = OnceLock::new();
         LIBRARY.get_or_init(load).as_ref()
-    }
-}
-
-impl MissingLibrary {
-    fn error(&self) -> RdmaError {
-        RdmaError::NoLibrary {
-            library: self.library,
-            reason: self.reason.clone(),
-        }
     }
 }
 
@@ -186,7 +168,7 @@ mod tests {
         let Err(missing) = open("libbedplate-no-such-library.so.1") else {
             panic!("there is no such library");
         };
-        let text = missing.error().to_string();
+        let text = missing.to_string();
         assert!(text.contains("libbedplate-no-such-library.so.1"), "{text}");
         assert!(text.contains("cannot open shared object file"), "{text}");
         assert!(text.contains("install rdma-core"), "{text}");

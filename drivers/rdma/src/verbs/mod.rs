@@ -38,7 +38,7 @@ mod status;
 
 use std::rc::Rc;
 
-pub use library::{MissingLibrary, load_libraries};
+pub use library::load_libraries;
 pub use registry::Registry;
 
 use crate::{Card, CardOptions, RdmaError};

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use config::{ByteSize, Config, NvmeRdmaConfig, limits};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
-use rdma::verbs::{MissingLibrary, load_libraries};
+use rdma::MissingLibrary;
+use rdma::verbs::load_libraries;
 
 use super::rdma_ports::{Gid, Port, network_mtu, ports, roce_mtu};
 use super::{Check, Verdict};
