@@ -205,7 +205,7 @@ impl Snapshot {
                 family.set(vec![("core", core)], field(rdma) as f64)?;
             }
         }
-        let counters: [(&str, &str, Field); 4] = [
+        let counters: [(&str, &str, Field); 5] = [
             (
                 "receives_short",
                 "Times no memory was left for a receive",
@@ -215,6 +215,9 @@ impl Snapshot {
             ("failed", "RDMA work that failed", |r| r.failed),
             ("armed", "Times a core slept on its completion queue", |r| {
                 r.armed
+            }),
+            ("links_down", "Times the link of a port went down", |r| {
+                r.links_down
             }),
         ];
         for (what, help, field) in counters {
@@ -534,6 +537,7 @@ mod tests {
                 completions: 29,
                 failed: 30,
                 armed: 31,
+                links_down: 32,
             }),
         }
     }
@@ -621,6 +625,7 @@ mod tests {
             "bedplate_rdma_completions_total{core=\"1\"} 29",
             "bedplate_rdma_failed_total{core=\"1\"} 30",
             "bedplate_rdma_armed_total{core=\"1\"} 31",
+            "bedplate_rdma_links_down_total{core=\"1\"} 32",
             "bedplate_pool_ok{pool=\"main\"} 0.0",
             "bedplate_pool_volatile{pool=\"main\"} 0.0",
             "bedplate_pool_volatile{pool=\"ram\"} 1.0",
@@ -636,6 +641,20 @@ mod tests {
         ] {
             assert!(text.contains(line), "missing '{line}' in\n{text}");
         }
+    }
+
+    #[test]
+    fn every_family_is_in_the_documentation() {
+        let documentation = include_str!("../../../docs/operations.md");
+        let text = render(&sample());
+        let families = text.lines().filter_map(|l| l.strip_prefix("# TYPE "));
+        let names = families.map(|family| match family.split_once(' ') {
+            Some((name, "counter")) => format!("`{name}_total`"),
+            Some((name, _)) => format!("`{name}`"),
+            None => panic!("a family without a type: {family}"),
+        });
+        let missing: Vec<String> = names.filter(|name| !documentation.contains(name)).collect();
+        assert!(missing.is_empty(), "docs/operations.md lacks {missing:?}");
     }
 
     #[test]

@@ -83,6 +83,9 @@ pub struct RdmaCounters {
     pub failed: u64,
     /// Times since start that the core armed its completion queue to sleep.
     pub armed: u64,
+    /// Times since start that the core heard that the link of a port was down.
+    #[serde(default)]
+    pub links_down: u64,
 }
 
 /// The iSCSI target of one data core, since start where nothing else is said.

@@ -20,4 +20,6 @@ pub struct CardStats {
     pub failed: u64,
     /// Times that the completion queue was armed.
     pub armed: u64,
+    /// Times that the link of a port went down.
+    pub links_down: u64,
 }

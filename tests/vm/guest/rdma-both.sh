@@ -90,6 +90,31 @@ by_ipv6() {
     detach "$CTRL"
 }
 
+# The cable is out for two seconds under load. Both ends are on one link, so that their packets pass all
+# the same; but the device says that its port is down, and nothing may end for that.
+link_goes_down() {
+    step "the link goes down and comes back"
+    attach rdma "$VOL_4K" -i 2
+    dev=$(device_by "$CTRL")
+    need "pattern" dd if=/dev/urandom of=/run/link bs=$MIB count=32
+    dd if=/run/link of="$dev" bs=64k oflag=direct conv=fsync 2>/run/link.out &
+    load=$!
+    need "link down" ip link set veth1 down
+    await_equal "port without a cable" 1 20 port_is_down
+    sleep 2
+    need "link up" ip link set veth1 up
+    await_equal "port with a cable" 0 20 port_is_down
+    wait $load || die "a write failed while the link was down: $(cat /run/link.out)"
+    need "read" dd if="$dev" of=/run/link.got bs=$MIB count=32 iflag=direct
+    need "all of it is there" cmp /run/link /run/link.got
+    detach "$CTRL"
+    [ "$TARGET" = bedplate ] || return 0
+    await_equal "links that went down" 1 10 status links_down
+    grep -q 'the link is up' "$SERVE_LOG" || die "bedplate did not say that the link is up"
+}
+
+port_is_down() { rdma link show "$RDMA_LINK/1" | grep -c 'state DOWN'; }
+
 # host WORD ARGUMENT...: one of the hosts of nvmeof-host.py.
 host() {
     word=$1
@@ -171,6 +196,7 @@ need "paths apart" modprobe nvme-core multipath=N
 start
 both_transports_at_once
 by_ipv6
+link_goes_down
 other_makes
 equal "recoveries without a cause" "$(recoveries)" 0
 own_host

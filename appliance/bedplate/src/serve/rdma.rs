@@ -61,5 +61,6 @@ pub fn counters(stats: &CardStats) -> RdmaCounters {
         completions: stats.completions,
         failed: stats.failed,
         armed: stats.armed,
+        links_down: stats.links_down,
     }
 }

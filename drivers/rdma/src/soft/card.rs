@@ -160,6 +160,7 @@ impl CardBackend for SoftCard {
             completions: card.completions.taken(),
             failed: card.failed.get(),
             armed: card.completions.armed(),
+            links_down: 0,
         }
     }
 }

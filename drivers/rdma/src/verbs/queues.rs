@@ -40,6 +40,7 @@ pub struct Queues {
     taken: Cell<u64>,
     failed: Cell<u64>,
     armed: Cell<u64>,
+    links_down: Cell<u64>,
     closing: Cell<bool>,
     bell: Notify,
 }
@@ -63,6 +64,7 @@ impl Queues {
             taken: Cell::new(0),
             failed: Cell::new(0),
             armed: Cell::new(0),
+            links_down: Cell::new(0),
             closing: Cell::new(false),
             bell: Notify::new(),
         });
@@ -237,6 +239,7 @@ impl Queues {
             // A link that comes back soon costs a few retries, a lost connection costs a host
             // seconds. Retries that run out end the pairs that have work; hosts' keep-alives the rest.
             News::PortDown(port) => {
+                self.links_down.set(self.links_down.get() + 1);
                 tracing::warn!(device = self.device.name(), port, "the link is down");
             }
             News::PortUp(port) => {
@@ -272,5 +275,6 @@ impl Queues {
         stats.completions += self.taken.get();
         stats.failed += self.failed.get();
         stats.armed += self.armed.get();
+        stats.links_down += self.links_down.get();
     }
 }
