@@ -6,6 +6,7 @@ use common::host::{
     Attached, HOST_ID, HOST_NQN, Host, Link0, attach, attach_io, io_sqe, pattern, read_sqe,
     response,
 };
+use common::sim::Draw;
 use common::{Served, quick_options, serve, serve_with, volume_nqn};
 use frontends::{HostAccess, SubsystemOptions};
 use wire::fabrics::connect::{
@@ -894,13 +895,7 @@ fn a_host_may_send_everything_byte_by_byte() {
 fn random_bytes_never_end_the_target() {
     let served = serve(BLOCK);
     let mut bystander = attach(served.address, Link0::default(), 16);
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
+    let mut draw = Draw::new(0x9e37_79b9_7f4a_7c15);
     for round in 0..60 {
         let mut host = if round % 3 == 0 {
             Host::raw(served.address)
@@ -914,7 +909,7 @@ fn random_bytes_never_end_the_target() {
                     .is_success()
             );
         }
-        let mut bytes: Vec<u8> = (0..400).map(|_| random() as u8).collect();
+        let mut bytes: Vec<u8> = (0..400).map(|_| draw.below(256) as u8).collect();
         if round % 2 == 0 {
             // Something that frames as a command, with a random command inside.
             bytes[..8].copy_from_slice(&[4, 0, 72, 0, 72, 0, 0, 0]);
